@@ -1,0 +1,101 @@
+"""How long after a release does the process that waits hold the lock?"""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import struct
+import time
+from typing import TYPE_CHECKING, ClassVar
+
+import processes
+import question
+
+if TYPE_CHECKING:
+    import rivals
+
+HAND_OFFS = 10
+MOMENT = struct.Struct('q')
+
+# Longer than the longest polling interval of any rival, so that a release
+# falls on every phase of a poller alike.
+HOLD_SECONDS = (0.005, 0.305)
+TIMEOUT = 60.0
+NAME = 'one waiter'
+
+
+class HandOff(question.Question):
+    """From `release()` in one process to `acquire()` returned in another."""
+
+    title = 'hand-off between two processes, default settings, with a timeout'
+    goals: ClassVar[question.Goals] = {
+        (NAME, 'x flock'): question.Goal(3),
+        (NAME, 'p95 ms'): question.Goal(2),
+    }
+
+    def cases(self, quick: bool) -> list[question.Case]:
+        """Return the one case: a holder and a waiter."""
+        return [question.Case(NAME)]
+
+    def rounds(self, quick: bool) -> int:
+        """Return how many times ten hand-offs are measured."""
+        return 3 if quick else 15
+
+    def measure(
+        self,
+        rival: rivals.Rival,
+        case: question.Case,
+        path: str,
+        quick: bool,
+    ) -> question.Answer:
+        """Hold, release at a random moment, hear when the other had it."""
+        lock = rival.lock(path, TIMEOUT)
+        orders, reports = os.pipe(), os.pipe()
+        with processes.Children() as children:
+            children.fork(
+                lambda: obey(rival.lock(path, TIMEOUT), orders[0], reports[1])
+            )
+            milliseconds = [
+                hand_over(lock, orders[1], reports[0])
+                for _ in range(HAND_OFFS)
+            ]
+            children.join()
+        for fd in (*orders, *reports):
+            os.close(fd)
+        return {'ms': milliseconds}
+
+    def columns(
+        self, answer: question.Answer, floor: question.Answer
+    ) -> question.Columns:
+        """Return median, p95, maximum, and the ratio of the medians."""
+        return {
+            'median ms': statistics.median(answer['ms']),
+            'p95 ms': question.percentile(answer['ms'], 95),
+            'max ms': max(answer['ms']),
+            **question.ratio('ms', answer, floor),
+        }
+
+
+def hand_over(lock: rivals.Lockable, orders: int, reports: int) -> float:
+    """Milliseconds from our release to the other's acquire."""
+    lock.acquire()
+    os.write(orders, processes.READY)
+    processes.read_exactly(reports, 1)
+    time.sleep(random.uniform(*HOLD_SECONDS))
+    released = time.monotonic_ns()
+    lock.release()
+    moment = processes.read_exactly(reports, MOMENT.size)
+    acquired: int = MOMENT.unpack(moment)[0]
+    return (acquired - released) / 1e6
+
+
+def obey(lock: rivals.Lockable, orders: int, reports: int) -> None:
+    """Wait for the lock whenever told to; report when it was ours."""
+    for _ in range(HAND_OFFS):
+        processes.read_exactly(orders, 1)
+        os.write(reports, processes.READY)
+        lock.acquire()
+        acquired = time.monotonic_ns()
+        lock.release()
+        os.write(reports, MOMENT.pack(acquired))

@@ -1,0 +1,87 @@
+"""What a question is: cases, rounds, one measurement, and columns."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+if TYPE_CHECKING:
+    import rivals
+
+#: numbers by name, as one measurement gathers them; empty where the rival
+#: does not offer what the case is about
+Answer = dict[str, list[float]]
+
+#: what a table shows: number by column
+Columns = dict[str, float]
+
+FLOOR = 'flock'
+OURS = 'ours'
+
+
+class Case(NamedTuple):
+    """One situation that every rival is put into."""
+
+    name: str
+    size: int = 0
+    #: on the directory in memory instead of the one on disk
+    in_memory: bool = False
+
+
+class Goal(NamedTuple):
+    """What our own number has to be: at most, or at least, `limit`."""
+
+    limit: float
+    at_least: bool = False
+
+    def is_met(self, number: float) -> bool:
+        """Say whether `number` is good enough."""
+        return number >= self.limit if self.at_least else number <= self.limit
+
+    def __str__(self) -> str:
+        return ('>= ' if self.at_least else '<= ') + f'{self.limit:g}'
+
+
+#: (case, column) -> goal
+Goals = dict[tuple[str, str], Goal]
+
+
+class Question:
+    """Base of the questions; one subclass in each file of this folder."""
+
+    title = ''
+    goals: ClassVar[Goals] = {}
+
+    def cases(self, quick: bool) -> list[Case]:
+        """Every situation to measure."""
+        raise NotImplementedError
+
+    def rounds(self, quick: bool) -> int:
+        """How often every rival is asked; they take turns."""
+        raise NotImplementedError
+
+    def measure(
+        self, rival: rivals.Rival, case: Case, path: str, quick: bool
+    ) -> Answer:
+        """Measure once, with a lock file at `path`; runs in a worker."""
+        raise NotImplementedError
+
+    def columns(self, answer: Answer, floor: Answer) -> Columns:
+        """Boil down the numbers of all rounds; `floor` may be empty."""
+        raise NotImplementedError
+
+
+def ratio(name: str, answer: Answer, floor: Answer) -> Columns:
+    """Column that compares the medians of `name` with the floor's."""
+    if not floor:
+        return {}
+    base = statistics.median(floor[name])
+    if not base:
+        return {}
+    return {f'x {FLOOR}': statistics.median(answer[name]) / base}
+
+
+def percentile(numbers: list[float], percent: int) -> float:
+    """Smallest number that `percent` of the numbers do not exceed."""
+    ordered = sorted(numbers)
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]

@@ -1,0 +1,26 @@
+"""The questions by name, in the order in which they are asked."""
+
+from __future__ import annotations
+
+import contention
+import growth
+import hand_off
+import import_time
+import question
+import threads
+import uncontended
+import waiter_cpu
+
+
+def by_name(thousand: bool = False) -> dict[str, question.Question]:
+    """Return every question; `thousand` adds 1000 contending processes."""
+    return {
+        'uncontended': uncontended.Uncontended(),
+        'hand_off': hand_off.HandOff(),
+        'waiter_cpu': waiter_cpu.WaiterCpu(),
+        'contention': contention.Contention(thousand),
+        'threads': threads.Threads(),
+        'import_time': import_time.ImportTime(),
+        'waiters': growth.Waiters(),
+        'held': growth.Held(),
+    }

@@ -1,0 +1,224 @@
+"""One adapter for each library, used as its documentation says."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import importlib
+import os
+from contextlib import AbstractContextManager
+from typing import IO, Any, Protocol
+
+
+class Lockable(Protocol):
+    """What every adapter hands out."""
+
+    def acquire(self) -> Any:
+        """Wait for the lock and take it."""
+
+    def release(self) -> Any:
+        """Let go."""
+
+
+class Rival:
+    """A library: where it comes from and which locks it offers."""
+
+    name = ''
+    #: what pip has to install; None: nothing
+    requirement: str | None = None
+    #: what a user imports
+    module_name = ''
+    #: whether threads have one object that they can share
+    is_shareable = True
+
+    @functools.cached_property
+    def module(self) -> Any:
+        """The imported library."""
+        return importlib.import_module(self.module_name)
+
+    def lock(self, path: str, timeout: float) -> Lockable:
+        """Return the library's ordinary lock, with its default settings."""
+        raise NotImplementedError
+
+    def guard(self, path: str) -> AbstractContextManager[Any]:
+        """Return what users write after `with`, made anew each time."""
+        raise NotImplementedError
+
+    def reentrant(self, path: str) -> Lockable | None:
+        """Return a lock that its holder may take again."""
+        return None
+
+    def temporary(self, path: str) -> Lockable | None:
+        """Return a lock whose file exists only while it is held."""
+        return None
+
+    def pid(self, path: str) -> Lockable | None:
+        """Return a lock that publishes the process id of its holder."""
+        return None
+
+
+class KernelLock:
+    """Open, block in `flock` without a timeout, unlock, close."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def acquire(self) -> None:
+        """Open the file, then wait in the kernel."""
+        self.fh: IO[str] = open(self.path, 'a')  # noqa: SIM115
+        fcntl.flock(self.fh, fcntl.LOCK_EX)
+
+    def release(self) -> None:
+        """Unlock, then close."""
+        fcntl.flock(self.fh, fcntl.LOCK_UN)
+        self.fh.close()
+
+
+class Floor(Rival):
+    """The kernel's own lock: what nobody can undercut."""
+
+    name = 'flock'
+    module_name = 'fcntl'
+    is_shareable = False
+
+    def lock(self, path: str, timeout: float) -> Lockable:
+        """Return a lock that waits in the kernel."""
+        return KernelLock(path)
+
+
+class Portalocker(Rival):
+    """This library; `Released` has the same names."""
+
+    name = 'ours'
+    module_name = 'portalocker'
+
+    def lock(self, path: str, timeout: float) -> Lockable:
+        """Return a `Lock`."""
+        lock: Lockable = self.module.Lock(path, timeout=timeout)
+        return lock
+
+    def guard(self, path: str) -> AbstractContextManager[Any]:
+        """Return a new `Lock`."""
+        guard: AbstractContextManager[Any] = self.module.Lock(path)
+        return guard
+
+    def reentrant(self, path: str) -> Lockable:
+        """Return an `RLock`."""
+        lock: Lockable = self.module.RLock(path)
+        return lock
+
+    def temporary(self, path: str) -> Lockable:
+        """Return a `TemporaryFileLock`."""
+        lock: Lockable = self.module.TemporaryFileLock(path)
+        return lock
+
+    def pid(self, path: str) -> Lockable:
+        """Return a `PidFileLock`."""
+        lock: Lockable = self.module.utils.PidFileLock(path)
+        return lock
+
+
+class Released(Portalocker):
+    """The newest released library of the same import name."""
+
+    name = 'portalocker'
+    requirement = 'portalocker'
+
+
+class Filelock(Rival):
+    """`filelock.FileLock`."""
+
+    name = 'filelock'
+    requirement = 'filelock'
+    module_name = 'filelock'
+
+    def lock(self, path: str, timeout: float) -> Lockable:
+        """Return a `FileLock`."""
+        lock: Lockable = self.module.FileLock(path, timeout=timeout)
+        return lock
+
+    def guard(self, path: str) -> AbstractContextManager[Any]:
+        """Return a new `FileLock`."""
+        guard: AbstractContextManager[Any] = self.module.FileLock(path)
+        return guard
+
+    def reentrant(self, path: str) -> Lockable:
+        """Return a `FileLock`: it counts."""
+        return self.lock(path, 5)
+
+
+class FastenersLock:
+    """`InterProcessLock` with the timeout given once."""
+
+    def __init__(self, lock: Any, timeout: float) -> None:
+        self.acquire = functools.partial(lock.acquire, timeout=timeout)
+        self.release = lock.release
+
+
+class Fasteners(Rival):
+    """`fasteners.InterProcessLock`."""
+
+    name = 'fasteners'
+    requirement = 'fasteners'
+    module_name = 'fasteners'
+
+    def lock(self, path: str, timeout: float) -> Lockable:
+        """Return an `InterProcessLock`."""
+        return FastenersLock(self.module.InterProcessLock(path), timeout)
+
+    def guard(self, path: str) -> AbstractContextManager[Any]:
+        """Return a new `InterProcessLock`."""
+        guard: AbstractContextManager[Any] = self.module.InterProcessLock(path)
+        return guard
+
+
+class OsloLock:
+    """A lock with a name, entered as a context: there is no object."""
+
+    def __init__(self, oslo: Oslo, path: str) -> None:
+        self.oslo = oslo
+        self.path = path
+
+    def acquire(self) -> None:
+        """Enter a new context."""
+        self.held = self.oslo.guard(self.path)
+        self.held.__enter__()
+
+    def release(self) -> None:
+        """Leave the context."""
+        self.held.__exit__(None, None, None)
+
+
+class Oslo(Rival):
+    """`oslo_concurrency.lockutils.lock(..., external=True)`: no timeout."""
+
+    name = 'oslo'
+    requirement = 'oslo.concurrency'
+    module_name = 'oslo_concurrency.lockutils'
+    is_shareable = False
+
+    def lock(self, path: str, timeout: float) -> Lockable:
+        """Return a named external lock."""
+        return OsloLock(self, path)
+
+    def guard(self, path: str) -> AbstractContextManager[Any]:
+        """Return the context of a named external lock."""
+        directory, name = os.path.split(path)
+        guard: AbstractContextManager[Any] = self.module.lock(
+            name, external=True, lock_path=directory
+        )
+        return guard
+
+
+#: in the order of the tables: the floor first, then ours
+RIVALS: dict[str, Rival] = {
+    rival.name: rival
+    for rival in (
+        Floor(),
+        Portalocker(),
+        Released(),
+        Filelock(),
+        Fasteners(),
+        Oslo(),
+    )
+}

@@ -1,0 +1,73 @@
+"""The tasks of a developer: `nox` runs the usual ones, `nox -l` lists all."""
+
+from __future__ import annotations
+
+import os
+
+import nox
+
+nox.options.sessions = ['lint', 'types', 'tests']
+nox.options.reuse_existing_virtualenvs = True
+
+PYTHONS = ['3.11', '3.12', '3.13']
+PLATFORMS = ['linux', 'darwin', 'win32']
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests: `nox -s tests-3.12 -- -k laws`."""
+    session.install('-e', '.[tests]')
+    session.run('python', '-m', 'pytest', *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check the style; `nox -s lint -- --fix` mends what it can."""
+    session.install('-e', '.[lint]')
+    session.run('ruff', 'check', *session.posargs)
+    if '--fix' in session.posargs:
+        session.run('ruff', 'format')
+    else:
+        session.run('ruff', 'format', '--check')
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types, as each platform sees them."""
+    session.install('-e', '.[tests,lint]')
+    for platform in PLATFORMS:
+        session.run('mypy', '--platform', platform)
+    session.run('basedpyright')
+
+
+@nox.session
+def stress(session: nox.Session) -> None:
+    """Kill holders at random moments for minutes; nothing may be lost."""
+    session.install('-e', '.[tests]')
+    session.run(
+        *('python', '-m', 'pytest', '-m', 'stress', '--timeout=1800'),
+        *session.posargs,
+        env={'PORTALOCKER_STRESS': '1'},
+    )
+
+
+@nox.session
+def windows(session: nox.Session) -> None:
+    """Run the Windows tests with the command in WINDOWS_PYTHON.
+
+    See tests/windows_on_linux/README.rst for what the command may be.
+    """
+    if not os.environ.get('WINDOWS_PYTHON'):
+        session.error('set WINDOWS_PYTHON to the command of a Windows Python')
+    session.install('-e', '.[tests]')
+    session.run(
+        *('python', '-m', 'pytest', '-s', 'tests/windows_on_linux'),
+        *session.posargs,
+    )
+
+
+@nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Measure us beside the others; see benchmarks/README.rst."""
+    session.install('-e', '.[benchmarks]')
+    session.run('python', 'benchmarks/run.py', *session.posargs)

@@ -1,0 +1,89 @@
+"""Locks between processes, threads and hosts, with one way to use them.
+
+Whoever waits is woken, not polled; whoever dies lets go; whoever asks is told
+who holds.
+
+>>> import os, tempfile
+>>> path = os.path.join(tempfile.mkdtemp(), 'job.lock')
+>>> with Lock(path, timeout=10):
+...     'only one process at a time comes here'
+'only one process at a time comes here'
+"""
+
+from __future__ import annotations
+
+from . import __about__, constants, exceptions, portalocker, utils
+from .__about__ import __author__, __email__
+from .constants import LockFlags
+from .exceptions import (
+    AlreadyActive,
+    AlreadyLocked,
+    DestinationExists,
+    FileToLarge,
+    LockException,
+    LockLost,
+)
+from .holder import Holder
+from .portalocker import lock, unlock
+from .utils import (
+    BoundedSemaphore,
+    Lock,
+    NamedBoundedSemaphore,
+    PidFileLock,
+    RLock,
+    TemporaryFileLock,
+    open_atomic,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    __version__: str
+    RedisLock: Any
+
+#: the kinds of a lock request, see `LockFlags`
+LOCK_EX = constants.LockFlags.EXCLUSIVE
+LOCK_SH = constants.LockFlags.SHARED
+LOCK_NB = constants.LockFlags.NON_BLOCKING
+LOCK_UN = constants.LockFlags.UNBLOCK
+
+__all__ = [
+    'LOCK_EX',
+    'LOCK_NB',
+    'LOCK_SH',
+    'LOCK_UN',
+    'AlreadyActive',
+    'AlreadyLocked',
+    'BoundedSemaphore',
+    'DestinationExists',
+    'FileToLarge',
+    'Holder',
+    'Lock',
+    'LockException',
+    'LockFlags',
+    'LockLost',
+    'NamedBoundedSemaphore',
+    'PidFileLock',
+    'RLock',
+    'RedisLock',
+    'TemporaryFileLock',
+    '__author__',
+    '__email__',
+    '__version__',
+    'lock',
+    'open_atomic',
+    'unlock',
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'RedisLock':
+        raise ImportError(
+            'cannot import RedisLock: it is not part of this release; the '
+            'redis client it will need comes with '
+            'pip install "portalocker[redis]"'
+        )
+    if name == '__version__':
+        return __about__.__version__
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

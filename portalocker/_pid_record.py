@@ -1,0 +1,49 @@
+"""One number in one file: writing it, reading it, doubting it."""
+
+from __future__ import annotations
+
+import os
+
+_LONGEST_PID = 20  # digits of the largest number any system counts to
+
+
+def write_pid(path: str, pid: int) -> None:
+    """Make `path` say `pid`; a reader sees the old text or the new one.
+
+    The text is ASCII decimal without a line end. The caller holds the lock
+    that says who may write.
+    """
+    text = b'%d' % pid
+    beside = f'{path}.{os.urandom(8).hex()}.tmp'
+    if len(os.path.basename(beside)) > 255:
+        beside = os.path.join(
+            os.path.dirname(path), f'.portalocker.{os.urandom(8).hex()}.tmp'
+        )
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    flags |= getattr(os, 'O_CLOEXEC', 0) | getattr(os, 'O_NOFOLLOW', 0)
+    fd = os.open(beside, flags, 0o666)
+    try:
+        try:
+            os.write(fd, text)
+        finally:
+            os.close(fd)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise
+
+
+def read_pid(path: str) -> int | None:
+    """The number that `path` says, None if it does not say one.
+
+    It tells who wrote it, not who lives. Never raises for what it finds.
+    """
+    try:
+        with open(path, 'rb') as record:
+            text = record.read(_LONGEST_PID + 1)
+    except OSError:
+        return None
+    # Only digits: a sign would make kill(2) reach a process group, or all
+    if not text.isdigit() or len(text) > _LONGEST_PID:
+        return None
+    return int(text) or None

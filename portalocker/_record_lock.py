@@ -1,0 +1,29 @@
+"""`struct flock`: byte ranges for fcntl's record locks."""
+
+from __future__ import annotations
+
+import struct
+import sys
+
+# The order of the members differs between the systems that have
+# open-file-description locks. Sources: fcntl(2) of Linux, <sys/fcntl.h> of XNU
+if sys.platform == 'darwin':
+    _LAYOUT = struct.Struct('qqihh')  # start, len, pid, type, whence
+else:
+    _LAYOUT = struct.Struct('hhqqi4x')  # type, whence, start, len, pid
+
+
+def pack_range(kind: int, start: int, length: int) -> bytes:
+    """A request for `length` bytes (0: to the end, however far) at `start`."""
+    if sys.platform == 'darwin':
+        return _LAYOUT.pack(start, length, 0, kind, 0)
+    return _LAYOUT.pack(kind, 0, start, length, 0)
+
+
+def unpack_range(answer: bytes) -> tuple[int, int]:
+    """Kind and start of the lock that the system told about."""
+    if sys.platform == 'darwin':
+        start, _, _, kind, _ = _LAYOUT.unpack(answer)
+    else:
+        kind, _, start, _, _ = _LAYOUT.unpack(answer)
+    return kind, start

@@ -1,0 +1,184 @@
+"""A lock file that is removed with its lock: by its holder, or after it.
+
+A lock file may be unlinked only under its own lock, and only while its path
+still leads to it; else two processes would hold two files of one name.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from _weakref import ref
+
+from . import _file_identity, _wakeup, constants, exceptions, portalocker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_UNLINK_TRIES = 10  # on Windows a file that somebody has open stays
+_UNLINK_PAUSE_SECONDS = 0.01
+
+# Every temporary lock file that this process holds, see `Remains`
+_remains: dict[int, Remains] = {}
+
+
+def nofollow_opener(path: str, flags: int) -> int:
+    """Open a file that is only a lock: no symbolic link, no waiting FIFO."""
+    flags |= getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)
+    flags |= getattr(os, 'O_CLOEXEC', 0)
+    return os.open(path, flags, 0o666)
+
+
+def remove_held(
+    fh: Any, path: str, companions: tuple[str, ...], *, is_shared: bool
+) -> bool:
+    """Unlink the lock file that `fh` holds; False if that path is not ours.
+
+    Somebody who waits for this very file gets it instead, and removes it
+    in turn; so does the last one of several shared holders.
+    """
+    fd = fh.fileno()
+    opened = os.fstat(fd)
+    if not _file_identity.still_names(path, opened):
+        return False
+    if is_shared and not _is_last_shared_holder(fh):
+        return True
+    for companion in companions:
+        unlink_if_there(companion)
+    if not _wakeup.must_queue(fd, opened.st_dev):
+        unlink_if_there(path)
+    return True
+
+
+def _is_last_shared_holder(fh: Any) -> bool:
+    try:
+        portalocker.lock(
+            fh,
+            constants.LockFlags.EXCLUSIVE | constants.LockFlags.NON_BLOCKING,
+        )
+    except exceptions.LockException:
+        return False
+    return True
+
+
+def unlink_if_there(path: str) -> None:
+    """Unlink `path`; try again where somebody has it open (Windows)."""
+    for _ in range(_UNLINK_TRIES if os.name == 'nt' else 1):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        except PermissionError:
+            if os.name != 'nt':
+                raise
+            time.sleep(_UNLINK_PAUSE_SECONDS)
+        else:
+            return
+
+
+def reap(path: str, companions: tuple[str, ...] = ()) -> bool:
+    """Remove a lock file that nobody holds; whether it was removed."""
+    flags = os.O_RDWR  # never create: it may be gone already
+    try:
+        fd = nofollow_opener(path, flags)
+    except OSError:
+        return False
+    try:
+        portalocker.lock(
+            fd,
+            constants.LockFlags.EXCLUSIVE | constants.LockFlags.NON_BLOCKING,
+        )
+        opened = os.fstat(fd)
+        if not _file_identity.still_names(path, opened):
+            return False
+        for name in (*companions, path):
+            unlink_if_there(name)
+    except (OSError, exceptions.LockException):
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+class Remains:
+    """What a held temporary lock leaves behind if nobody releases it.
+
+    Its file is removed when the handle is collected, and at the end of the
+    process; never by a forked child.
+    """
+
+    def __init__(
+        self,
+        fh: Any,
+        path: str,
+        companions: tuple[str, ...],
+        *,
+        is_shared: bool,
+    ) -> None:
+        self._is_shared = is_shared
+        self._path = path
+        self._companions = companions
+        self._fh = ref(fh, self._collected)
+        _remains[id(self)] = self
+        _remove_at_exit()
+
+    def detach(self) -> None:
+        """The lock was released: nothing is left to do."""
+        _remains.pop(id(self), None)
+
+    def _collected(self, _: object) -> None:
+        # The handle is closed by now; whoever took the lock since keeps it
+        if _remains.pop(id(self), None) is not None:
+            reap(self._path, self._companions)
+
+    def remove(self) -> None:
+        """Remove the file and close the handle: the process ends."""
+        self.detach()
+        fh = self._fh()
+        if fh is None or fh.closed:
+            reap(self._path, self._companions)
+            return
+        if os.name == 'posix':
+            remove_held(
+                fh, self._path, self._companions, is_shared=self._is_shared
+            )
+        fh.close()
+        if os.name != 'posix':
+            reap(self._path, self._companions)
+
+
+_exit_hook_pid: int | None = None
+
+
+def _remove_at_exit() -> None:
+    """Have the remains removed at the end of this very process."""
+    # Not at import: a child of multiprocessing forgets the hooks that it
+    # inherited, and before Python 3.13 runs its own kind of hooks only
+    global _exit_hook_pid
+    if _exit_hook_pid == os.getpid():
+        return
+    _exit_hook_pid = os.getpid()
+    import atexit
+    import sys
+
+    atexit.register(_remove_all_remains)
+    multiprocessing_util = sys.modules.get('multiprocessing.util')
+    if multiprocessing_util is not None:
+        multiprocessing_util.Finalize(
+            None, _remove_all_remains, exitpriority=100
+        )
+
+
+def _remove_all_remains() -> None:
+    if _exit_hook_pid != os.getpid():
+        return
+    for remains in list(_remains.values()):
+        try:
+            remains.remove()
+        except OSError:  # nobody is left to tell
+            pass
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_remains.clear)

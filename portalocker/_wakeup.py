@@ -1,0 +1,195 @@
+"""A place in line for one open file: sleep until it may be free.
+
+Picks the best way this place has: behind a predecessor, at the head of the
+line with inotify, or polling. All of it is a hint; the kernel lock alone
+decides who holds.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from . import (
+    _after_fork,
+    _pacing,
+    _wakeup_filesystem,
+    _wakeup_inotify,
+    _wakeup_queue,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# The kernel tells of a close just before it drops the lock; last one first
+_PROBE_PAUSES_SECONDS = (0.0004, 0.0002, 0.0001, 0.00005)
+
+
+# st_dev -> whether waiters for files of this device stand in line
+_is_orderly: dict[int, bool] = {}
+
+
+def must_queue(fd: int, device: int) -> bool:
+    """Whether a newcomer finds others waiting for this file already."""
+    try:
+        return _is_orderly[device] and _wakeup_queue.somebody_waits(fd)
+    except KeyError:
+        _is_orderly[device] = (
+            _wakeup_queue.has_tickets(fd)
+            and _wakeup_filesystem.is_local(fd, device)
+        )
+        return must_queue(fd, device)
+
+
+#: what a holder closes to wake the next in line
+Turn = _wakeup_queue.Ticket
+
+
+class Place:
+    """Where one waiter sleeps.
+
+    predecessor | interest | it sleeps
+    ------------|----------|----------------------------------------------
+    connected   | any      | until its predecessor lets go, leaves or dies
+    None        | watching | until somebody closes the file
+    None        | None     | for a short pause: polling
+
+    `fd` has the file open that carries the line; a close of it, or of one of
+    the paths in `also`, may mean that it is our turn.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        opened: os.stat_result,
+        arrival: int,
+        *,
+        is_ordered: bool,
+        also: Iterable[str | os.PathLike[str]] = (),
+    ) -> None:
+        self._fd = fd
+        self._opened = opened
+        self._also = also
+        self._ticket: _wakeup_queue.Ticket | None = None
+        self._instance: _wakeup_inotify.Instance | None = None
+        self._interest: _wakeup_inotify.Interest | None = None
+        self._can_watch = _wakeup_filesystem.is_local(fd, opened.st_dev)
+        self._backoff = _pacing.Backoff()
+        self._probes: list[float] = []
+        self._first_when_over: int | None = None
+        _after_fork.forget_in_child(self)
+        if is_ordered and self._can_watch and _wakeup_queue.has_tickets(fd):
+            self._ticket = _wakeup_queue.take_ticket(fd, opened, arrival)
+        # The first try comes when a wake-up would reach us
+        self._may_try = not self._is_behind()
+        if self._ticket is None or self._ticket.predecessor is None:
+            self._watch_if_possible()
+
+    def may_try(self) -> bool:
+        """Whether a try makes sense: it is our turn, as far as we know."""
+        may_try, self._may_try = self._may_try, False
+        return may_try
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until it may be our turn, or for `seconds`."""
+        until = time.perf_counter() + seconds
+        remaining = seconds
+        while remaining > 0:
+            if self._sleep(remaining):
+                self._may_try = True
+                return
+            remaining = until - time.perf_counter()
+        self._may_try = not self._is_behind() or self._is_first_one_late()
+
+    def _is_behind(self) -> bool:
+        """Whether somebody is before us; follow the last one of them."""
+        return self._ticket is not None and self._ticket.follow()
+
+    def _is_first_one_late(self) -> bool:
+        # The same one is first as when our last pause ended: it is stopped,
+        # or its ticket outlived it. Try without waiting for it.
+        first = self._ticket.first_ahead() if self._ticket else None
+        was_first, self._first_when_over = self._first_when_over, first
+        return first is not None and first == was_first
+
+    def _sleep(self, seconds: float) -> bool:
+        """Sleep once; whether it may be our turn before `seconds` ended."""
+        ticket = self._ticket
+        if ticket is not None and ticket.follow():
+            if ticket.predecessor is not None:
+                # It let go, or it gave up and we shall follow another one:
+                # the kernel tells us fastest
+                return ticket.outlive_predecessor(seconds)
+            self._watch(seconds)
+            return False
+        return self._watch(seconds)
+
+    def _watch(self, seconds: float) -> bool:
+        """Sleep until somebody closes the file."""
+        if self._probes:
+            time.sleep(min(self._probes.pop(), seconds))
+            return True
+        if self._watch_if_possible():
+            # What happened before we watched was not seen: look again
+            return True
+        if self._interest is None or self._instance is None:
+            time.sleep(self._backoff.next_pause(seconds))
+            return True
+        if not self._instance.wait(self._interest, seconds):
+            return False
+        self._probes = list(_PROBE_PAUSES_SECONDS)
+        return True
+
+    def _watch_if_possible(self) -> bool:
+        """Start watching; False where we do already, or cannot."""
+        if self._interest is not None or not self._can_watch:
+            return False
+        self._can_watch = self._start_watching()
+        return self._can_watch
+
+    def _start_watching(self) -> bool:
+        instance = _wakeup_inotify.process_instance()
+        if instance is None:
+            return False
+        interest = _wakeup_inotify.Interest()
+        try:
+            instance.watch_open_file(interest, self._fd, self._opened)
+            for path in self._also:
+                instance.watch_path(interest, os.fsencode(path))
+        except OSError:  # out of watches, or no /proc
+            instance.forget(interest)
+            return False
+        self._instance, self._interest = instance, interest
+        return True
+
+    def _stop_watching(self) -> None:
+        interest, self._interest = self._interest, None
+        if interest is not None and self._instance is not None:
+            self._instance.forget(interest)
+
+    def got_in(self, *, is_shared: bool) -> _wakeup_queue.Ticket | None:
+        """Leave the line with the lock held.
+
+        Gives what wakes the next in line when it is closed. A shared holder
+        has it closed at once: the next may be a reader as well.
+        """
+        self._stop_watching()
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            ticket.drop()
+            if is_shared:
+                ticket.close()
+        return ticket
+
+    def leave(self) -> None:
+        """Leave the line without the lock."""
+        self.got_in(is_shared=True)
+
+    def _forget_parent(self) -> None:
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            ticket.close()
+        self._instance = self._interest = None
+        self._can_watch = False
+        _after_fork.part_with(self._fd)

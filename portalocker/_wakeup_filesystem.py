@@ -1,0 +1,53 @@
+"""Linux: does this file's system tell us about every close and lock?
+
+On a network file system inotify hears only of local closes, and flock may be
+a record lock in disguise, which tickets would collide with.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Known to keep flock and record locks apart and to be changed by this kernel
+# alone. An unknown file system is treated like one on the network.
+_LOCAL_FILE_SYSTEMS = frozenset(
+    b'bcachefs btrfs devtmpfs ecryptfs erofs exfat ext2 ext3 ext4 f2fs '
+    b'hfsplus hugetlbfs jfs jffs2 minix nilfs2 ntfs3 overlay ramfs reiserfs '
+    b'squashfs tmpfs ubifs udf vfat xfs zfs'.split()
+)
+
+_locality: dict[int, bool] = {}  # st_dev -> is it local
+
+
+def is_local(fd: int, device: int) -> bool:
+    """Whether all who lock and close this file do so through this kernel."""
+    known = _locality.get(device)
+    if known is None:
+        known = _file_system_type(fd) in _LOCAL_FILE_SYSTEMS
+        _locality[device] = known
+    return known
+
+
+def _file_system_type(fd: int) -> bytes | None:
+    """The type of the mount that `fd` was opened through, see proc(5)."""
+    if sys.platform != 'linux':
+        return None
+    try:
+        mount = _field(f'/proc/self/fdinfo/{fd}', b'mnt_id:')
+        with open('/proc/self/mountinfo', 'rb') as mounts:
+            for line in mounts:
+                before, _, after = line.partition(b' - ')
+                if before.split(b' ', 1)[0] == mount:
+                    return after.split(b' ', 1)[0]
+    except OSError:
+        pass
+    return None
+
+
+def _field(path: str, name: bytes) -> bytes | None:
+    with open(path, 'rb') as lines:
+        for line in lines:
+            if line.startswith(name):
+                return line[len(name) :].strip()
+    return None

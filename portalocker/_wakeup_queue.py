@@ -1,0 +1,246 @@
+"""Linux: first come, first served, in the kernel's own lock table.
+
+A waiter holds a ticket: an open-file-description record lock on one byte of
+the lock file, at TICKET_BASE + the nanosecond of its arrival. flock does not
+see record locks, the kernel drops the ticket when the waiter dies, and nothing
+is ever written.
+
+Each waiter sleeps on its predecessor alone, so a release wakes one process
+however many wait: it listens on a socket in the abstract namespace, named
+after its ticket, and is connected to the socket of the ticket before it. The
+connection ends when the predecessor lets go of the lock, gives up or dies.
+Nothing is ever sent. (Sleeping on the predecessor is the idea of the CLH
+queue lock: Craig 1993; Magnusson, Landin and Hagersten 1994.)
+
+Both are hints: the kernel lock alone decides who holds.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+from . import _record_lock, constants
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+
+if sys.platform != 'win32':
+    import fcntl
+
+    _GET_LOCK: int | None = getattr(fcntl, 'F_OFD_GETLK', None)
+    _SET_LOCK: int | None = getattr(fcntl, 'F_OFD_SETLK', None)
+    _ANY_TICKET = _record_lock.pack_range(
+        fcntl.F_WRLCK, constants.TICKET_BASE, 0
+    )
+    _NO_TICKET = _record_lock.pack_range(
+        fcntl.F_UNLCK, constants.TICKET_BASE, 0
+    )
+
+_BACKLOG = 64  # successors that died or gave up count until we leave
+_TICKET_TRIES = 4  # two waiters in one nanosecond: the second takes the next
+_FIRST_LOOK_BACK_NANOSECONDS = 1_000_000
+
+
+def has_tickets(fd: int) -> bool:
+    """Whether this system can keep tickets without disturbing flock."""
+    # On macOS and the BSDs record locks and flock exclude each other
+    if sys.platform != 'linux' or _GET_LOCK is None:
+        return False
+    try:
+        fcntl.fcntl(fd, _GET_LOCK, _ANY_TICKET)
+    except OSError:  # a kernel without open-file-description locks
+        return False
+    return True
+
+
+def somebody_waits(fd: int) -> bool:
+    """Whether another waiter has a ticket for the file that `fd` has open."""
+    assert sys.platform == 'linux' and _GET_LOCK is not None
+    answer = fcntl.fcntl(fd, _GET_LOCK, _ANY_TICKET)
+    if answer == _NO_TICKET:
+        return False
+    # A record lock of another program may cover the whole file
+    return _record_lock.unpack_range(answer)[1] >= constants.TICKET_BASE
+
+
+def _ticket_between(fd: int, start: int, end: int) -> int | None:
+    """A ticket of somebody else in [start, end), or None."""
+    assert sys.platform != 'win32' and _GET_LOCK is not None
+    if start >= end:
+        return None
+    question = _record_lock.pack_range(fcntl.F_WRLCK, start, end - start)
+    kind, found = _record_lock.unpack_range(
+        fcntl.fcntl(fd, _GET_LOCK, question)
+    )
+    if kind == fcntl.F_UNLCK or found < constants.TICKET_BASE:
+        return None
+    return found
+
+
+class Ticket:
+    """One waiter's turn: its byte, its listener, its predecessor."""
+
+    __slots__ = ('_fd', '_file', '_listener', '_spent', 'number', 'predecessor')
+
+    def __init__(
+        self,
+        fd: int,
+        file: bytes,
+        number: int,
+        listener: _socket.socket | None,
+    ) -> None:
+        self._fd = fd
+        self._file = file
+        self.number = number
+        # Successors are connected to it; closing it wakes them
+        self._listener = listener
+        #: readable when our predecessor is gone
+        self.predecessor: _socket.socket | None = None
+        self._spent: _socket.socket | None = None
+
+    def first_ahead(self) -> int | None:
+        """The ticket number of the first in line, None if that is us."""
+        return _ticket_between(self._fd, constants.TICKET_BASE, self.number)
+
+    def _last_ahead(self) -> int | None:
+        """The ticket number just before ours."""
+        found = self.first_ahead()
+        look_back = _FIRST_LOOK_BACK_NANOSECONDS
+        while found is not None and self.number - look_back > found:
+            near = _ticket_between(
+                self._fd, self.number - look_back, self.number
+            )
+            if near is not None:
+                found = near
+                break
+            look_back *= 8
+        nearer = found
+        while nearer is not None:
+            found = nearer
+            nearer = _ticket_between(self._fd, found + 1, self.number)
+        return found
+
+    def follow(self) -> bool:
+        """Whether somebody is before us; connect to the last one of them.
+
+        `predecessor` stays None where it cannot be reached.
+        """
+        if self.predecessor is not None:
+            return True
+        self.stop_following()
+        ahead = self._last_ahead()
+        if ahead is None:
+            return False
+        self.predecessor = _connect(self._file + b'%x' % ahead)
+        return True
+
+    def outlive_predecessor(self, seconds: float) -> bool:
+        """Sleep until the predecessor is gone, or for `seconds`; which?"""
+        assert sys.platform != 'win32' and self.predecessor is not None
+        import select
+
+        poll = select.poll()
+        poll.register(self.predecessor, select.POLLIN)
+        if not poll.poll(seconds * 1000):
+            return False
+        # Closed later: every microsecond counts just now
+        self._spent, self.predecessor = self.predecessor, None
+        return True
+
+    def stop_following(self) -> None:
+        """Forget the predecessor."""
+        for connection in (self.predecessor, self._spent):
+            if connection is not None:
+                connection.close()
+        self.predecessor = self._spent = None
+
+    def drop(self) -> None:
+        """Leave the line; whoever follows is not woken yet."""
+        assert sys.platform != 'win32' and _SET_LOCK is not None
+        # Not left to the close of fd: a forked child may share it
+        request = _record_lock.pack_range(fcntl.F_UNLCK, self.number, 1)
+        try:
+            fcntl.fcntl(self._fd, _SET_LOCK, request)
+        except (OSError, ValueError):  # the descriptor is closed already
+            pass
+
+    def close(self) -> None:
+        """Let whoever follows us look for itself."""
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+        self.stop_following()
+
+
+def take_ticket(
+    fd: int, opened: os.stat_result, arrival: int
+) -> Ticket | None:
+    """Get in line at `arrival` (nanoseconds), or None where we cannot."""
+    file = b'\0portalocker-%x-%x-' % (opened.st_dev, opened.st_ino)
+    first = constants.TICKET_BASE + arrival
+    for number in range(first, first + _TICKET_TRIES):
+        # Listen before the ticket can be seen, so that it can be followed
+        listener = _listen(file + b'%x' % number)
+        try:
+            _lock_byte(fd, number)
+        except OSError as error:
+            if listener is not None:
+                listener.close()
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                return None
+        else:
+            return Ticket(fd, file, number, listener)
+    return None
+
+
+def _lock_byte(fd: int, number: int) -> None:
+    assert sys.platform != 'win32' and _SET_LOCK is not None
+    try:
+        request = _record_lock.pack_range(fcntl.F_WRLCK, number, 1)
+        fcntl.fcntl(fd, _SET_LOCK, request)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        # Opened for reading only: a read lock is seen as well
+        request = _record_lock.pack_range(fcntl.F_RDLCK, number, 1)
+        fcntl.fcntl(fd, _SET_LOCK, request)
+
+
+def _unix_socket() -> _socket.socket:
+    assert sys.platform == 'linux'
+    import _socket
+
+    return _socket.socket(
+        _socket.AF_UNIX,
+        _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC,
+    )
+
+
+def _listen(address: bytes) -> _socket.socket | None:
+    try:
+        listener = _unix_socket()
+    except OSError:  # no descriptor left, or sockets are forbidden here
+        return None
+    try:
+        listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        return None
+    return listener
+
+
+def _connect(address: bytes) -> _socket.socket | None:
+    try:
+        connection = _unix_socket()
+    except OSError:
+        return None
+    try:
+        connection.connect(address)
+    except OSError:  # in another network namespace, or gone, or full
+        connection.close()
+        return None
+    return connection

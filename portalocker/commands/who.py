@@ -1,0 +1,153 @@
+"""`python -m portalocker who`: who holds a lock file, and who waits for it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+
+from .. import _owner, _pid_record
+from ..holder import Holder
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Iterator
+
+SUMMARY = 'show who holds lock files and who waits for them'
+
+#: exit statuses
+HELD, FREE, FAILED = 0, 1, 2
+
+_HEADINGS = ('FILE', 'ROLE', 'KIND', 'PID', 'WAITING', 'COMMAND')
+_KINDS = {None: '?', False: 'exclusive', True: 'shared'}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.epilog = (
+        'Exit status: 0 if any of the files is locked, 1 if none is, 2 if a '
+        'file cannot be looked at. Only Linux tells who holds a lock.'
+    )
+    parser.add_argument('lock_files', nargs='+', metavar='LOCKFILE')
+    parser.add_argument(
+        '--json', action='store_true', help='print a list of objects'
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print who holds and who waits; return the exit status.
+
+    Never waits for a lock and never touches one.
+    """
+    reports: list[Report] = []
+    for lock_file in args.lock_files:
+        try:
+            reports.append(Report(lock_file))
+        except OSError as error:
+            print(
+                f'portalocker who: cannot tell who holds {lock_file!r}: '
+                f'{error.strerror}',
+                file=sys.stderr,
+            )
+    _write(_as_json(reports) if args.json else _as_table(reports))
+    if len(reports) < len(args.lock_files):
+        return FAILED
+    return HELD if any(report.is_held for report in reports) else FREE
+
+
+class Report:
+    """What the system tells about one lock file.
+
+    Raises `OSError` where the file is missing or nothing can be told.
+    """
+
+    def __init__(self, lock_file: str) -> None:
+        self.lock_file = lock_file
+        os.stat(lock_file)
+        # a PidFileLock locks the file beside the one it writes to
+        rows = _owner.lock_rows(lock_file, deep=True) or _owner.lock_rows(
+            f'{lock_file}.lock', deep=True
+        )
+        self.holders = _owner.holders_in(rows)
+        self.waiters = _owner.waiters_in(rows)
+        #: there are holders that the system does not name
+        self.has_unknown_holders = any(
+            row.is_held and row.pid is None for row in rows
+        )
+        if not _owner.can_tell():
+            pid = _pid_record.read_pid(lock_file.removesuffix('.lock'))
+            if pid is None:
+                raise OSError(
+                    errno.ENOTSUP, 'this system does not show its locks'
+                )
+            self.holders = (Holder(pid, recorded=True),)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether anybody holds the lock."""
+        return bool(self.holders) or self.has_unknown_holders
+
+
+def _as_json(reports: Iterable[Report]) -> str:
+    facts = [
+        {
+            'file': report.lock_file,
+            'held': report.is_held,
+            'holders': [
+                {
+                    'pid': holder.pid,
+                    'command': holder.command,
+                    'shared': holder.shared,
+                    'recorded': holder.recorded,
+                }
+                for holder in report.holders
+            ],
+            'unknown_holders': report.has_unknown_holders,
+            'waiters': [
+                {
+                    'pid': waiter.pid,
+                    'command': waiter.command,
+                    'shared': waiter.shared,
+                    'waiting': waiter.waiting,
+                }
+                for waiter in report.waiters
+            ],
+        }
+        for report in reports
+    ]
+    return json.dumps(facts, indent=2)
+
+
+def _as_table(reports: Iterable[Report]) -> str:
+    lines: list[tuple[str, ...]] = [_HEADINGS]
+    for report in reports:
+        lines.extend(_lines_about(report))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return '\n'.join(
+        '  '.join(map(str.ljust, line, widths)).rstrip() for line in lines
+    )
+
+
+def _lines_about(report: Report) -> Iterator[tuple[str, ...]]:
+    name = ''.join(map(_owner.printable, report.lock_file))
+    for holder in report.holders:
+        role = 'recorded' if holder.recorded else 'holder'
+        kind = _KINDS[None if holder.recorded else holder.shared]
+        yield name, role, kind, str(holder.pid), '-', holder.command or '?'
+    if report.has_unknown_holders:
+        yield name, 'holder', '?', '?', '-', '?'
+    for waiter in report.waiters:
+        pid = '?' if waiter.pid is None else str(waiter.pid)
+        seconds = '?' if waiter.waiting is None else f'{waiter.waiting:.1f} s'
+        kind = _KINDS[waiter.shared]
+        yield name, 'waiter', kind, pid, seconds, waiter.command or '?'
+    if not report.is_held and not report.waiters:
+        yield name, 'free', '-', '-', '-', '-'
+
+
+def _write(text: str) -> None:
+    """Print; what the terminal cannot show comes out as an escape."""
+    encoding = sys.stdout.encoding or 'utf-8'
+    print(text.encode(encoding, 'backslashreplace').decode(encoding))

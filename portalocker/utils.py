@@ -1,0 +1,1235 @@
+"""Locks on files: what you hold, and how it is let go.
+
+The names `DEFAULT_TIMEOUT`, `DEFAULT_CHECK_INTERVAL`,
+`DEFAULT_FAIL_WHEN_LOCKED` and `LOCK_METHOD` may be rebound: they are read when
+a lock is made.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import time
+
+from . import (
+    _acquisition,
+    _after_fork,
+    _claimant,
+    _deadline,
+    _file_identity,
+    _owner,
+    _pacing,
+    _pid_record,
+    _publication,
+    _removal,
+    _wakeup,
+    constants,
+    exceptions,
+    holder,
+    portalocker,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import logging
+    import pathlib
+    import types as python_types
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import IO, Any, Literal, Self, TypeVar
+
+    from . import types
+
+
+#: seconds that a lock waits
+DEFAULT_TIMEOUT = 5
+#: seconds between two attempts, at most
+DEFAULT_CHECK_INTERVAL = 0.25
+#: whether contention fails at once
+DEFAULT_FAIL_WHEN_LOCKED = False
+#: how a lock is taken
+LOCK_METHOD = (
+    constants.LockFlags.EXCLUSIVE | constants.LockFlags.NON_BLOCKING
+)
+
+__all__ = [
+    'Lock',
+    'open_atomic',
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'logger':
+        return _utils_logger()
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
+def _utils_logger() -> logging.Logger:
+    import logging
+
+    return logging.getLogger('portalocker.utils')
+
+
+def coalesce(*args: Any, test_value: Any = None) -> Any:
+    """Return the first argument that is not `test_value`, by identity.
+
+    None if there is no such argument.
+
+    >>> coalesce(None, 0, 1)
+    0
+    >>> coalesce()
+    """
+    for arg in args:
+        if arg is not test_value:
+            return arg
+    return None
+
+
+class LockBase:
+    """What every lock of this package has: a timeout and two verbs.
+
+    A subclass implements `acquire()` and `release()`; `with` uses them.
+
+    `timeout`
+        seconds to wait for the lock; 0: one attempt, `math.inf`: for ever.
+    `check_interval`
+        seconds between two attempts, at most; most locks are woken earlier.
+    `fail_when_locked`
+        give up at the first contention, whatever the timeout.
+
+    None means the default of the module (`DEFAULT_TIMEOUT` ...) at the time
+    the lock is made.
+    """
+
+    timeout: float
+    check_interval: float
+    fail_when_locked: bool
+
+    def __init__(
+        self,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = None,
+    ) -> None:
+        self.timeout = DEFAULT_TIMEOUT if timeout is None else timeout
+        self.check_interval = (
+            DEFAULT_CHECK_INTERVAL
+            if check_interval is None
+            else check_interval
+        )
+        self.fail_when_locked = (
+            DEFAULT_FAIL_WHEN_LOCKED
+            if fail_when_locked is None
+            else fail_when_locked
+        )
+
+    def acquire(
+        self,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = None,
+    ) -> Any:
+        """Take the lock; each argument that is given replaces the lock's."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Let the lock go."""
+        raise NotImplementedError
+
+    def _timeout_generator(
+        self,
+        timeout: float | None,
+        check_interval: float | None,
+        pause: Callable[[float], object] | None = None,
+    ) -> Iterator[int]:
+        """Count the attempts, spending the pauses between them in `pause`.
+
+        0 comes before the clock starts and 1 right after it; the next one
+        after `pause(seconds)`, and the last one at the deadline.
+        """
+        timeout = coalesce(timeout, self.timeout, 0.0)
+        check_interval = coalesce(check_interval, self.check_interval, 0.0)
+        attempt = 0
+        yield attempt
+
+        started = time.perf_counter()
+        deadline = _deadline.Deadline(timeout)
+        if deadline.remaining() <= 0:
+            return
+        while True:
+            attempt += 1
+            yield attempt
+            remaining = deadline.remaining()
+            if remaining <= 0:
+                return
+            seconds = _pacing.pause_until_next_slot(
+                attempt,
+                time.perf_counter() - started,
+                check_interval,
+                remaining,
+            )
+            (pause or time.sleep)(seconds)
+
+    def __enter__(self) -> Any:
+        return self.acquire()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: python_types.TracebackType | None,
+    ) -> Any:
+        self.release()
+        return None
+
+    def __delete__(self, instance: object) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        """A lock object that nobody refers to holds nothing.
+
+        The system's lock goes with the file handle: it is let go when the
+        last reference to the handle is gone.
+        """
+
+
+class _Holding:
+    """One thread's hold on a lock."""
+
+    __slots__ = ('depth', 'fh', 'has_record', 'remains', 'turn')
+
+    def __init__(self, fh: Any, turn: _wakeup.Turn | None) -> None:
+        self.fh = fh
+        # Closed when we let go, which wakes the next in line
+        self.turn = turn
+        # How many `with` blocks of the thread are inside it
+        self.depth = 0
+        # What must not stay behind (temporary files)
+        self.remains: _removal.Remains | None = None
+        self.has_record = False
+
+
+class Lock(LockBase):
+    """A lock on the file at a path, between processes and threads.
+
+    Who waits is woken when the holder lets go, or dies, and is served first
+    come, first served; where the system has no way to wake us, the file is
+    tried every `check_interval` seconds or sooner. The kernel's lock alone
+    decides who holds, so other programs that use `flock` take part.
+
+    `filename`
+        the path; it is opened by `acquire()`, and created by the modes that
+        create. Its parent directory must exist.
+    `mode`
+        as for `open()`. A file opened with 'w' is truncated once the lock is
+        held, never before.
+    `timeout`, `check_interval`, `fail_when_locked`
+        see `LockBase`.
+    `flags`
+        `EXCLUSIVE` or `SHARED`; without `NON_BLOCKING` it waits for ever and
+        a timeout has no effect.
+    `file_open_kwargs`
+        passed on to `open()`.
+
+    One object may be used by several threads: they exclude each other like
+    any other contenders (shared holders come in together). In a forked child
+    the object starts released, and never touches what the parent holds.
+
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), 'counter')
+    >>> with Lock(path, 'a+', timeout=1) as file:
+    ...     file.write('1')
+    1
+    """
+
+    fh: IO[Any] | None = None
+
+    def __init__(
+        self,
+        filename: types.Filename,
+        mode: str = 'a',
+        timeout: float | None = None,
+        check_interval: float | None = DEFAULT_CHECK_INTERVAL,
+        fail_when_locked: bool = DEFAULT_FAIL_WHEN_LOCKED,
+        flags: constants.LockFlags = LOCK_METHOD,
+        **file_open_kwargs: Any,
+    ) -> None:
+        # First: __del__ must work whatever fails below
+        self._holdings: dict[_claimant.Claimant, _Holding] = {}
+        super().__init__(timeout, check_interval, fail_when_locked)
+        self.fh = None
+        self.filename = _path_text(filename)
+        # Where it was when the lock was made: a later chdir changes nothing
+        self._path = _absolute_path(self.filename)
+        self.truncate = 'w' in mode
+        self.mode = mode.replace('w', 'a')
+        self._open_mode = mode
+        self.flags = flags
+        # What one attempt asks for: it never waits in the system
+        self._attempt_flags = flags | constants.LockFlags.NON_BLOCKING
+        self._is_shared = bool(int(flags) & constants.LOCK_SH)
+        self.file_open_kwargs = file_open_kwargs
+        self._has_warned = False
+        if timeout is not None:
+            self._warn_if_timeout_is_useless()
+        _after_fork.forget_in_child(self)
+
+    def acquire(
+        self,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = None,
+    ) -> IO[Any]:
+        """Take the lock and return the open file.
+
+        Waits for `timeout` seconds at most (for ever where `flags` lack
+        `NON_BLOCKING`). A thread that holds the lock already gets the same
+        handle again, and one `release()` lets it go; a handle that was closed
+        by hand counts as let go.
+
+        Raises `AlreadyLocked` at the end of the timeout, or at once where
+        `fail_when_locked`, another `LockException` at once where the system
+        refuses to lock, and `OSError` where the file cannot be opened.
+        """
+        if self._holdings:
+            holding = self._own_holding()
+            if holding is not None:
+                return holding.fh  # type: ignore[no-any-return]
+        if timeout is not None:
+            self._warn_if_timeout_is_useless()
+        if fail_when_locked is None:
+            fail_when_locked = self.fail_when_locked
+        if timeout is None:
+            timeout = self.timeout
+        if not int(self.flags) & constants.LOCK_NB:
+            timeout = _deadline.INFINITY
+        may_wait = not fail_when_locked and timeout > 0
+        try:
+            fh, opened = self._open_and_try(may_wait)
+        except exceptions.AlreadyLocked as failure:
+            self._explain(failure, None)
+            raise
+        if opened is None:
+            return self._publish(fh, None)
+        return self._acquire_in_turn(fh, opened, timeout, check_interval)
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free now; whether we hold it.
+
+        It never waits. Raises as `acquire()` does, except `AlreadyLocked`.
+
+        >>> import os, tempfile
+        >>> lock = Lock(os.path.join(tempfile.mkdtemp(), 'lock'))
+        >>> lock.try_acquire()
+        True
+        """
+        if self._holdings and self._own_holding() is not None:
+            return True
+        try:
+            fh, _ = self._open_and_try(may_wait=False)
+        except exceptions.AlreadyLocked:
+            return False
+        self._publish(fh, None)
+        return True
+
+    def release(self) -> None:
+        """Let the lock go and close the file; the file stays.
+
+        Releasing a lock that is not held does nothing. Like a
+        `threading.Lock` it may be released by a thread that did not take it.
+        It does not wait for the lock; what is buffered is written first, and
+        the error is raised, after the release, if that fails. Other failures
+        of the clean-up are logged to `portalocker.utils`.
+        """
+        holding = self._take_out()
+        if holding is not None:
+            self._let_go(holding)
+
+    def __enter__(self) -> IO[Any]:
+        fh = self.acquire()
+        self._enter()
+        return fh
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: python_types.TracebackType | None,
+    ) -> Any:
+        if self._exit():
+            self.release()
+        return None
+
+    def _enter(self) -> None:
+        """This thread is one `with` block deeper in."""
+        holding = self._holdings.get(_claimant.current_claimant())
+        if holding is not None:
+            holding.depth += 1
+
+    def _exit(self) -> bool:
+        """Whether this thread leaves its outermost `with` block."""
+        holding = self._holdings.get(_claimant.current_claimant())
+        if holding is None:
+            # Whoever holds by now: it is not ours to release
+            return False
+        holding.depth -= 1
+        return holding.depth <= 0
+
+    def __del__(self) -> None:
+        """A handle that outlives the lock object keeps the lock."""
+        for holding in self.__dict__.get('_holdings', {}).values():
+            if holding.turn is not None:
+                holding.turn.close()
+            _after_fork.forget_handle_in_child(holding.fh)
+
+    def _get_fh(self) -> IO[Any]:
+        """Open the file."""
+        if self.truncate:
+            return open(  # noqa: SIM115 - the lock closes it
+                self._path, self._open_mode, **self._kwargs_to_open_intact()
+            )
+        if self.file_open_kwargs:
+            return open(self._path, self.mode, **self.file_open_kwargs)
+        return open(self._path, self.mode)
+
+    def _kwargs_to_open_intact(self) -> dict[str, Any]:
+        """Open without truncating: only the holder may do that."""
+        kwargs = dict(self.file_open_kwargs)
+        opener = kwargs.get('opener') or _plain_opener
+
+        def open_intact(path: str, flags: int) -> int:
+            return opener(path, flags & ~os.O_TRUNC)  # type: ignore[no-any-return]
+
+        kwargs['opener'] = open_intact
+        return kwargs
+
+    def _get_lock(self, fh: IO[Any]) -> IO[Any]:
+        """Try to lock the open file, without waiting."""
+        portalocker.lock(fh, self._attempt_flags)
+        return fh
+
+    def _prepare_fh(self, fh: IO[Any]) -> IO[Any]:
+        """Make the locked file ready for its holder."""
+        if self.truncate:
+            fh.seek(0)
+            fh.truncate(0)
+        return fh
+
+    def _lock_path(self, fh: IO[Any]) -> Any:
+        """The path that has to lead to `fh`: what it was opened by."""
+        name = getattr(fh, 'name', None)
+        return name if isinstance(name, (str, bytes)) else self._path
+
+    def _own_holding(self) -> _Holding | None:
+        claimant = _claimant.current_claimant()
+        holding = self._holdings.get(claimant)
+        if holding is not None and getattr(holding.fh, 'closed', False):
+            # Closing the handle let the lock go
+            self._take_out()
+            self._forget(holding)
+            return None
+        return holding
+
+    def _open_and_try(
+        self, may_wait: bool
+    ) -> tuple[IO[Any], os.stat_result | None]:
+        """Open the file, and hold it if it is free and nobody is before us.
+
+        The open file, with its status exactly if we have to wait for it.
+        """
+        while True:
+            fh = self._get_fh()
+            try:
+                fd = fh.fileno()
+                opened = os.fstat(fd)
+                if (
+                    may_wait
+                    and portalocker.uses_flock()
+                    and _wakeup.must_queue(fd, opened.st_dev)
+                ):
+                    return fh, opened
+                _acquisition.lock_verified(self, fh, opened)
+                return fh, None
+            except _acquisition.StaleFile:
+                _acquisition.shut(fh)
+            except exceptions.AlreadyLocked:
+                if may_wait:
+                    return fh, opened
+                _acquisition.shut(fh)
+                raise
+            except BaseException:
+                _acquisition.shut(fh)
+                raise
+
+    def _acquire_in_turn(
+        self,
+        fh: IO[Any],
+        opened: os.stat_result,
+        timeout: float,
+        check_interval: float | None,
+    ) -> IO[Any]:
+        """Wait for our turn, in line."""
+        started = time.perf_counter()
+        contender = _acquisition.Contender(
+            self, fh, opened, is_shared=self._is_shared
+        )
+        ticks = self._timeout_generator(
+            timeout, check_interval, contender.pause
+        )
+        try:
+            fh, turn = contender.hold(ticks)
+        except exceptions.AlreadyLocked as failure:
+            self._explain(failure, time.perf_counter() - started)
+            raise
+        return self._publish(fh, turn)
+
+    def _explain(
+        self, failure: exceptions.AlreadyLocked, waited: float | None
+    ) -> None:
+        """Tell the failure what only we know: the file, its holders."""
+        failure.fh = None
+        failure.filename = self._path
+        failure.waited = waited
+        failure.holders = _owner.holders_of(self._path)
+
+    def _publish(self, fh: IO[Any], turn: Any) -> IO[Any]:
+        """Make the hold known; nothing can fail after it."""
+        holding = _Holding(fh, turn)
+        try:
+            self._prepare_fh(fh)
+        except BaseException:
+            self._let_go(holding)
+            raise
+        self._holdings[_claimant.current_claimant()] = holding
+        self.fh = fh
+        return fh
+
+    def _take_out(self) -> _Holding | None:
+        """Take a hold out of the object, ours first, so that it ends once."""
+        claimant = _claimant.current_claimant()
+        holding = self._holdings.pop(claimant, None)
+        if holding is None:
+            try:
+                _, holding = self._holdings.popitem()
+            except KeyError:
+                self.fh = None
+                return None
+        self.fh = None
+        for other in self._holdings.values():
+            self.fh = other.fh
+        return holding
+
+    def _let_go(self, holding: _Holding) -> None:
+        """Flush, unlock, wake the next in line, close."""
+        fh = holding.fh
+        if getattr(fh, 'closed', False):
+            self._forget(holding)
+            return
+        unwritten: OSError | None = None
+        try:
+            fh.flush()
+        except OSError as error:
+            unwritten = error
+        try:
+            portalocker.unlock(fh)
+        except Exception as error:
+            self._log_clean_up('unlock', error)
+        self._forget(holding)
+        try:
+            fh.close()
+        except Exception as error:
+            if unwritten is None:
+                self._log_clean_up('close', error)
+        if unwritten is not None:
+            unwritten.add_note(
+                f'cannot write what was buffered for {self._path!r}; its '
+                'lock is released'
+            )
+            raise unwritten
+
+    def _forget(self, holding: _Holding) -> None:
+        """The lock is let go: wake who is next in line."""
+        turn, holding.turn = holding.turn, None
+        if turn is not None:
+            turn.close()
+
+    def _log_clean_up(self, verb: str, error: Exception) -> None:
+        _utils_logger().warning('cannot %s %r: %s', verb, self._path, error)
+
+    def _forget_parent(self) -> None:
+        holdings, self._holdings = self._holdings, {}
+        self.fh = None
+        for holding in holdings.values():
+            self._forget(holding)
+            _after_fork.part_with(holding.fh)
+
+    def _warn_if_timeout_is_useless(self) -> None:
+        if self._has_warned or int(self.flags) & constants.LOCK_NB:
+            return
+        import warnings
+
+        self._has_warned = True
+        warnings.warn(
+            'timeout has no effect in blocking mode', stacklevel=3
+        )
+
+
+class RLock(Lock):
+    """A lock on the file at a path that its holder may take again.
+
+    It is re-entrant per thread: the thread that holds it gets the same handle
+    at every `acquire()`, and the last of as many `release()` lets it go. Other
+    threads wait, as do other processes and other objects.
+
+    The parameters are those of `Lock`, without those of `open()`.
+
+    >>> import os, tempfile
+    >>> lock = RLock(os.path.join(tempfile.mkdtemp(), 'lock'))
+    >>> with lock, lock:
+    ...     lock.fh.closed
+    False
+    """
+
+    def __init__(
+        self,
+        filename: types.Filename,
+        mode: str = 'a',
+        timeout: float | None = DEFAULT_TIMEOUT,
+        check_interval: float | None = DEFAULT_CHECK_INTERVAL,
+        fail_when_locked: bool = False,
+        flags: constants.LockFlags = LOCK_METHOD,
+    ) -> None:
+        super().__init__(
+            filename, mode, timeout, check_interval, fail_when_locked, flags
+        )
+
+    @property
+    def _acquire_count(self) -> int:
+        """How often the calling thread has to release."""
+        holding = self._own_holding() if self._holdings else None
+        return holding.depth if holding is not None else 0
+
+    def acquire(
+        self,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = None,
+    ) -> IO[Any]:
+        """Take the lock once more; see `Lock.acquire`."""
+        fh = super().acquire(timeout, check_interval, fail_when_locked)
+        self._holdings[_claimant.current_claimant()].depth += 1
+        return fh
+
+    def try_acquire(self) -> bool:
+        """Take the lock once more if it is free or ours; whether we did."""
+        is_held = super().try_acquire()
+        if is_held:
+            self._holdings[_claimant.current_claimant()].depth += 1
+        return is_held
+
+    def release(self) -> None:
+        """Undo one `acquire()` of this thread; the last one lets go.
+
+        Raises `LockException` in a thread that has nothing to release.
+        """
+        holding = self._holdings.get(_claimant.current_claimant())
+        if holding is None:
+            raise exceptions.LockException(
+                f'cannot release {self._path!r}: this thread does not hold it'
+            )
+        holding.depth -= 1
+        if holding.depth == 0:
+            super().release()
+
+    def __enter__(self) -> IO[Any]:
+        return self.acquire()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: python_types.TracebackType | None,
+    ) -> Any:
+        # A forked child leaves the block of its parent: nothing to undo
+        if self._holdings.get(_claimant.current_claimant()) is not None:
+            self.release()
+        return None
+
+
+class TemporaryFileLock(Lock):
+    """A lock whose file exists while somebody holds it or waits for it.
+
+    The file is removed by `release()`, when a held lock is abandoned, and at
+    the end of the process; what a killed process leaves behind is used and
+    removed by the next holder. A symbolic link in the place of the file is
+    refused (`OSError`), never followed.
+
+    The parameters are those of `Lock`.
+
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), '.lock')
+    >>> with TemporaryFileLock(path):
+    ...     os.path.exists(path)
+    True
+    >>> os.path.exists(path)
+    False
+    """
+
+    # Files that go with the lock file, just before it
+    _companions: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        filename: types.Filename = '.lock',
+        timeout: float | None = DEFAULT_TIMEOUT,
+        check_interval: float | None = DEFAULT_CHECK_INTERVAL,
+        fail_when_locked: bool = True,
+        flags: constants.LockFlags = LOCK_METHOD,
+    ) -> None:
+        super().__init__(
+            filename,
+            'w',
+            timeout,
+            check_interval,
+            fail_when_locked,
+            flags,
+            opener=_removal.nofollow_opener,
+        )
+
+    def acquire(
+        self,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = None,
+    ) -> IO[Any]:
+        """Take the lock and return the open file; see `Lock.acquire`.
+
+        Raises `LockLost` where this thread holds the lock but its file was
+        unlinked or replaced meanwhile.
+        """
+        if self._holdings:
+            self._check_not_lost()
+        try:
+            return super().acquire(timeout, check_interval, fail_when_locked)
+        except exceptions.AlreadyLocked:
+            # A holder leaves the file to those who wait: if it was left to
+            # us after we had given up, nobody else removes it
+            _removal.reap(self._path, self._companions)
+            raise
+
+    def _check_not_lost(self) -> None:
+        holding = self._own_holding()
+        if holding is not None and not _file_identity.still_names(
+            self._path, _acquisition.status_of(holding.fh)
+        ):
+            raise exceptions.LockLost(
+                f'cannot rely on {self._path!r}: the lock is compromised, its '
+                'file was unlinked or replaced while it was held'
+            )
+
+    def _prepare_fh(self, fh: IO[Any]) -> IO[Any]:
+        """Empty the file, unless it has another name too."""
+        if os.fstat(fh.fileno()).st_nlink <= 1:
+            return super()._prepare_fh(fh)
+        return fh
+
+    def _publish(self, fh: IO[Any], turn: Any) -> IO[Any]:
+        super()._publish(fh, turn)
+        holding = self._holdings[_claimant.current_claimant()]
+        holding.remains = _removal.Remains(
+            fh, self._path, self._companions, is_shared=self._is_shared
+        )
+        return fh
+
+    def _let_go(self, holding: _Holding) -> None:
+        """Remove the file while it is still locked, where that is possible."""
+        if os.name == 'posix':
+            self._remove(holding)
+            super()._let_go(holding)
+        else:
+            super()._let_go(holding)
+            _removal.reap(self._path, self._companions)
+
+    def _remove(self, holding: _Holding) -> None:
+        if holding.fh.closed:
+            return
+        try:
+            is_ours = _removal.remove_held(
+                holding.fh,
+                self._path,
+                self._companions,
+                is_shared=self._is_shared,
+            )
+        except OSError as error:
+            self._log_clean_up('unlink', error)
+        else:
+            if not is_ours:
+                _utils_logger().warning(
+                    'not unlinking %r: it is not the file that was locked',
+                    self._path,
+                )
+
+    def _forget(self, holding: _Holding) -> None:
+        if holding.remains is not None:
+            holding.remains.detach()
+        super()._forget(holding)
+
+
+class PidFileLock(TemporaryFileLock):
+    """A lock whose file tells the process id of the holder.
+
+    The number is in `filename`, ASCII decimal; the system's lock is on a file
+    beside it, `filename + '.lock'`, so that everybody can read the number on
+    systems whose locks forbid reading. Both files are removed with the lock.
+
+    As a context manager it does not raise where another process holds the
+    lock: it gives the holder's process id, and None where this one holds it.
+    See `fail_closed()` for a block that only runs with the lock.
+
+    The parameters are those of `Lock`; a shared lock is refused
+    (`ValueError`), there is one process id.
+
+    >>> import os, tempfile
+    >>> lock = PidFileLock(os.path.join(tempfile.mkdtemp(), 'daemon.pid'))
+    >>> with lock as other_pid:
+    ...     other_pid is None, lock.read_pid() == os.getpid()
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        filename: types.Filename = '.pid',
+        timeout: float | None = DEFAULT_TIMEOUT,
+        check_interval: float | None = DEFAULT_CHECK_INTERVAL,
+        fail_when_locked: bool = True,
+        flags: constants.LockFlags = LOCK_METHOD,
+    ) -> None:
+        super().__init__(
+            filename, timeout, check_interval, fail_when_locked, flags
+        )
+        if self._is_shared:
+            raise ValueError(
+                f'cannot share the pid file {self.filename!r}: it names one '
+                'process'
+            )
+        self._sidecar = TemporaryFileLock(
+            self.filename + '.lock',
+            timeout,
+            check_interval,
+            fail_when_locked,
+            flags,
+        )
+        self._sidecar._companions = (self._path,)
+
+    def acquire(
+        self,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = None,
+    ) -> IO[Any]:
+        """Take the lock and write our process id.
+
+        Returns the handle of the file that is locked. Waits and raises as
+        `Lock.acquire` does; `AlreadyLocked.holder` is the process that the
+        system or the pid file names.
+        """
+        try:
+            self.fh = self._sidecar.acquire(
+                timeout, check_interval, fail_when_locked
+            )
+        except exceptions.AlreadyLocked as failure:
+            self._name_recorded_holder(failure)
+            raise
+        self._record_once()
+        return self.fh
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free now; whether we hold it."""
+        is_held = self._sidecar.try_acquire()
+        if is_held:
+            self.fh = self._sidecar.fh
+            self._record_once()
+        return is_held
+
+    def _record_once(self) -> None:
+        """Write the process id when the lock was just taken."""
+        holding = self._sidecar._own_holding()
+        if holding is None or holding.has_record:
+            return
+        try:
+            _pid_record.write_pid(self._path, os.getpid())
+        except BaseException:
+            self.release()
+            raise
+        holding.has_record = True
+
+    def _name_recorded_holder(self, failure: exceptions.AlreadyLocked) -> None:
+        failure.filename = self._path
+        recorded = self.read_pid()
+        if recorded is not None and not failure.holders:
+            failure.holders = (holder.Holder(recorded, recorded=True),)
+
+    def read_pid(self) -> int | None:
+        """The process id in the file, None where there is none to read.
+
+        It says who wrote it, not who lives: after a holder was killed it
+        stays until the next one comes. Never waits, never raises.
+        """
+        return _pid_record.read_pid(self._path)
+
+    def release(self) -> None:
+        """Let the lock go and remove both files, if it is held here."""
+        self.fh = None
+        self._sidecar.release()
+
+    def __enter__(self) -> int | None:  # type: ignore[override]
+        """None where this process holds the lock, else the holder's pid.
+
+        Raises `AlreadyLocked` where another process holds it and cannot be
+        named.
+        """
+        try:
+            self.acquire()
+        except exceptions.AlreadyLocked as failure:
+            if failure.holder is None:
+                raise
+            return failure.holder.pid
+        self._sidecar._enter()
+        return None
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: python_types.TracebackType | None,
+    ) -> Any:
+        if self._sidecar._exit():
+            self.release()
+        return None
+
+    def fail_closed(self) -> _FailClosed:
+        """A context manager whose block only runs while we hold the lock.
+
+        Entering raises `AlreadyLocked`, whose `holder` says who holds it.
+
+        >>> import os, tempfile
+        >>> lock = PidFileLock(os.path.join(tempfile.mkdtemp(), 'my.pid'))
+        >>> with lock.fail_closed():
+        ...     lock.read_pid() == os.getpid()
+        True
+        """
+        return _FailClosed(self)
+
+
+class _FailClosed:
+    """`with` on a `PidFileLock` that raises where it is locked."""
+
+    def __init__(self, lock: PidFileLock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> PidFileLock:
+        self._lock.acquire()
+        self._lock._sidecar._enter()
+        return self._lock
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._lock.__exit__(None, None, None)
+
+
+class _SlotDoor:
+    """The files of a semaphore as something to contend for.
+
+    The first file carries the line; whoever's turn it is looks at them all.
+    """
+
+    def __init__(
+        self, semaphore: BoundedSemaphore, filenames: Sequence[pathlib.Path]
+    ) -> None:
+        self._semaphore = semaphore
+        self._filenames = filenames
+
+    def _get_fh(self) -> int:
+        return _removal.nofollow_opener(
+            os.fspath(self._filenames[0]), os.O_RDWR | os.O_CREAT
+        )
+
+    def _get_lock(self, fh: int) -> None:
+        if self._semaphore.lock is None and not self._semaphore.try_lock(
+            self._filenames
+        ):
+            raise exceptions.AlreadyLocked
+
+    def _lock_path(self, fh: int) -> pathlib.Path:
+        return self._filenames[0]
+
+    def somebody_waits(self) -> bool:
+        """Whether others stand in line already."""
+        if not portalocker.uses_flock():
+            return False
+        fd = self._get_fh()
+        try:
+            return _wakeup.must_queue(fd, os.fstat(fd).st_dev)
+        finally:
+            os.close(fd)
+
+
+class BoundedSemaphore(LockBase):
+    """At most `maximum` holders at a time, between processes.
+
+    Each holder locks one of `maximum` files, so a holder that dies frees its
+    place. Who waits is served first come, first served.
+
+    `maximum`
+        how many may hold it; all that share a semaphore must agree.
+    `name`
+        what the semaphore is called; semaphores of one name are one. Anything
+        that can be formatted into the file name.
+    `filename_pattern`, `directory`
+        where the files are: `{name}` and `{number}` in the pattern, below
+        the directory (default: `tempfile.gettempdir()`). They stay.
+    `timeout`, `check_interval`
+        see `LockBase`.
+    `fail_when_locked`
+        what the end of the timeout means: `AlreadyLocked`, or `acquire()`
+        returns None. `with` always raises.
+
+    One object holds one place.
+
+    >>> import tempfile
+    >>> semaphore = BoundedSemaphore(2, 'doc', directory=tempfile.mkdtemp())
+    >>> with semaphore as place:
+    ...     place.fh.closed
+    False
+    """
+
+    lock: Lock | None = None
+
+    def __init__(
+        self,
+        maximum: int,
+        name: object = 'bounded_semaphore',
+        filename_pattern: str = '{name}.{number:02d}.lock',
+        directory: types.Filename | None = None,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = True,
+    ) -> None:
+        super().__init__(timeout, check_interval, fail_when_locked)
+        if maximum < 1:
+            raise ValueError(
+                f'cannot make a semaphore for {maximum} holders: at least one'
+            )
+        if not name or name == 'bounded_semaphore':
+            import warnings
+
+            warnings.warn(
+                'give the semaphore a name: without one it is shared with '
+                'every program that gave none',
+                DeprecationWarning,
+                stacklevel=2,
+            )
+        if directory is None:
+            import tempfile
+
+            directory = tempfile.gettempdir()
+        self.maximum = maximum
+        self.name = name
+        self.filename_pattern = filename_pattern
+        self.directory = directory
+        self.lock = None
+        self._lock_mutex = _thread.allocate_lock()
+        _after_fork.forget_in_child(self)
+
+    def get_filenames(self) -> Sequence[pathlib.Path]:
+        """The paths of all files of the semaphore, in order."""
+        return [self.get_filename(n) for n in range(self.maximum)]
+
+    def get_random_filenames(self) -> Sequence[pathlib.Path]:
+        """The same paths in random order."""
+        import random
+
+        filenames = list(self.get_filenames())
+        random.SystemRandom().shuffle(filenames)
+        return filenames
+
+    def get_filename(self, number: int) -> pathlib.Path:
+        """The path of the file with this number."""
+        import pathlib
+
+        return pathlib.Path(self.directory) / self.filename_pattern.format(
+            name=self.name, number=number
+        )
+
+    def acquire(
+        self,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = None,
+    ) -> Lock | None:
+        """Take a place and return its `Lock`.
+
+        Waits for `timeout` seconds at most, also with `fail_when_locked`;
+        then raises `AlreadyLocked`, or returns None without it. Raises
+        `AlreadyActive` where this object has a place already, `OSError` where
+        a file cannot be opened.
+        """
+        if self.lock is not None:
+            raise exceptions.AlreadyActive('Already locked')
+        door = _SlotDoor(self, self.get_filenames())
+        if not door.somebody_waits() and self.try_lock(door._filenames):
+            return self.lock
+        started = time.perf_counter()
+        fd = door._get_fh()
+        contender = _acquisition.Contender(
+            door, fd, os.fstat(fd), is_shared=True, also=door._filenames[1:]
+        )
+        ticks = self._timeout_generator(
+            timeout, check_interval, contender.pause
+        )
+        try:
+            fd, _ = contender.hold(ticks)
+        except exceptions.AlreadyLocked as failure:
+            if coalesce(fail_when_locked, self.fail_when_locked):
+                self._explain_full(failure, time.perf_counter() - started)
+                raise
+            return None
+        os.close(fd)
+        return self.lock
+
+    def _explain_full(
+        self, failure: exceptions.AlreadyLocked, waited: float
+    ) -> None:
+        failure.args = ()
+        failure.filename = os.fspath(self.get_filename(0))
+        failure.waited = waited
+        failure.holders = tuple(
+            holder
+            for filename in self.get_filenames()
+            for holder in _owner.holders_of(os.fspath(filename))
+        )
+
+    def try_lock(self, filenames: Iterable[types.Filename]) -> bool:
+        """Take one of these places if one is free; whether we did.
+
+        It never waits.
+        """
+        for filename in filenames:
+            slot = Lock(
+                filename,
+                fail_when_locked=True,
+                opener=_removal.nofollow_opener,
+            )
+            if slot.try_acquire():
+                self._keep(slot)
+                return True
+        return False
+
+    def _keep(self, slot: Lock) -> None:
+        with self._lock_mutex:
+            if self.lock is None:
+                self.lock = slot
+                return
+        # Another thread was faster with this very object
+        slot.release()
+        raise exceptions.AlreadyActive('Already locked')
+
+    def release(self) -> None:
+        """Give the place back; does nothing where there is none."""
+        with self._lock_mutex:
+            slot, self.lock = self.lock, None
+        if slot is not None:
+            slot.release()
+
+    def __enter__(self) -> Lock:
+        slot = self.acquire()
+        if slot is None:
+            failure = exceptions.AlreadyLocked()
+            self._explain_full(failure, self.timeout)
+            raise failure
+        return slot
+
+    def _forget_parent(self) -> None:
+        self._lock_mutex = _thread.allocate_lock()
+        self.lock = None
+
+
+class NamedBoundedSemaphore(BoundedSemaphore):
+    """A `BoundedSemaphore` that gets a name nobody else has if none is given.
+
+    The name is in `name`; pass it on to those that shall share the semaphore.
+    The parameters are those of `BoundedSemaphore`.
+    """
+
+    def __init__(
+        self,
+        maximum: int,
+        name: object = None,
+        filename_pattern: str = '{name}.{number:02d}.lock',
+        directory: types.Filename | None = None,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = True,
+    ) -> None:
+        if name is None:
+            name = f'bounded_semaphore.{os.urandom(8).hex()}'
+        super().__init__(
+            maximum,
+            name,
+            filename_pattern,
+            directory,
+            timeout,
+            check_interval,
+            fail_when_locked,
+        )
+
+
+def open_atomic(
+    filename: Any,
+    binary: bool = True,
+    *,
+    overwrite: bool = False,
+    mode: int | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    durable: str | bool = 'file',
+    preserve: Iterable[str] = ('mode', 'owner', 'xattr'),
+    follow_symlinks: bool = True,
+    make_parents: bool = True,
+) -> _publication.AtomicWriter:
+    """A file that appears whole under its name, or not at all.
+
+    TBD
+    """
+    return _publication.AtomicWriter(
+        filename,
+        binary,
+        overwrite=overwrite,
+        mode=mode,
+        encoding=encoding,
+        errors=errors,
+        newline=newline,
+        durable=durable,
+        preserve=preserve,
+        follow_symlinks=follow_symlinks,
+        make_parents=make_parents,
+    )
+
+
+def _path_text(filename: Any) -> str:
+    """A path as text, from whatever names one."""
+    if isinstance(filename, str):
+        return filename
+    if isinstance(filename, bytes) or hasattr(filename, '__fspath__'):
+        return os.fsdecode(filename)
+    return str(filename)
+
+
+def _absolute_path(filename: str) -> str:
+    try:
+        return os.path.abspath(filename)
+    except FileNotFoundError:  # the current directory is gone
+        return filename
+
+
+def _plain_opener(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o666)

@@ -1,0 +1,68 @@
+"""What every test may rely on: a known seed, nothing left running."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pathlib
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+if importlib.util.find_spec('hypothesis') is not None:
+    import hypothesis
+
+    # a slow machine is no failure; a failure prints how to repeat it
+    hypothesis.settings.register_profile(
+        'ours', deadline=None, print_blob=True
+    )
+    hypothesis.settings.load_profile('ours')
+
+STRESS_WANTED = os.environ.get('PORTALOCKER_STRESS') == '1'
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what takes minutes, unless it is asked for."""
+    if STRESS_WANTED:
+        return
+    skip = pytest.mark.skip(reason='stress: set PORTALOCKER_STRESS=1')
+    for item in items:
+        if item.get_closest_marker('stress') is not None:
+            item.add_marker(skip)
+
+
+def _children() -> set[int | None]:
+    """Processes we started and have not reaped, where the system tells."""
+    if sys.platform != 'linux':
+        return set()
+    children: set[int | None] = set()
+    for listing in pathlib.Path('/proc/self/task').glob('*/children'):
+        try:
+            children.update(map(int, listing.read_text().split()))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # a thread that has just ended has no children
+    return children - _helpers_of_multiprocessing()
+
+
+def _helpers_of_multiprocessing() -> set[int | None]:
+    """Processes that multiprocessing keeps until we exit."""
+    forkserver = sys.modules.get('multiprocessing.forkserver')
+    tracker = sys.modules.get('multiprocessing.resource_tracker')
+    return {
+        forkserver._forkserver._forkserver_pid if forkserver else None,
+        tracker._resource_tracker._pid if tracker else None,
+    }
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_running() -> Iterator[None]:
+    """Fail a test that leaves a process unreaped or a thread running."""
+    children = _children()
+    threads = set(threading.enumerate())
+    yield
+    left_children = _children() - children
+    left_threads = set(threading.enumerate()) - threads
+    assert not left_children, f'processes not reaped: {left_children}'
+    assert not left_threads, f'threads still running: {left_threads}'

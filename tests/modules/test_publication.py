@@ -1,0 +1,1077 @@
+"""The ways a draft appears, the attributes it takes over, the pieces."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+import shutil
+import signal
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from portalocker import (
+    _publication,
+    _publication_attributes,
+    _publication_draft,
+    exceptions,
+)
+
+pytestmark = pytest.mark.skipif(
+    os.name == 'nt', reason='directory descriptors'
+)
+is_root = hasattr(os, 'geteuid') and os.geteuid() == 0
+needs_root = pytest.mark.skipif(not is_root, reason='needs root')
+needs_linux = pytest.mark.skipif(sys.platform != 'linux', reason='Linux')
+
+NOBODY = 65534
+LONG = 60  # seconds; reached by a failure only
+KILLS = 600 if os.environ.get('PORTALOCKER_STRESS') == '1' else 30
+
+AtomicWriter = _publication.AtomicWriter
+
+
+def _file_systems() -> list[str]:
+    return [
+        path
+        for path in ('/dev/shm', tempfile.gettempdir())
+        if os.access(path, os.W_OK)
+    ]
+
+
+@pytest.fixture(params=_file_systems())
+def place(request: pytest.FixtureRequest) -> Iterator[pathlib.Path]:
+    """A directory that everybody may write to."""
+    path = pathlib.Path(tempfile.mkdtemp(dir=request.param))
+    path.chmod(0o777)
+    yield path
+    shutil.rmtree(path)
+
+
+def _refuse(code: int) -> Callable[..., None]:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    return refuse
+
+
+def _without_nameless(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(_publication_draft, '_NAMELESS_FLAG', 0)
+
+
+def _with_copy(patch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def link_without_proc(source: str, *args: object, **kwargs: object):
+        if source.startswith('/proc'):
+            raise FileNotFoundError(errno.ENOENT, 'no /proc here', source)
+        return link(source, *args, **kwargs)
+
+    patch.setattr(os, 'link', link_without_proc)
+
+
+def _without_links(patch: pytest.MonkeyPatch) -> None:
+    _without_nameless(patch)
+    patch.setattr(os, 'link', _refuse(errno.EPERM))
+
+
+def _without_exclusive_rename(patch: pytest.MonkeyPatch) -> None:
+    _without_links(patch)
+    patch.setattr(
+        _publication_draft, '_rename_exclusively', _refuse(errno.ENOSYS)
+    )
+
+
+WAYS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    'best of this system': lambda _: None,
+    'no nameless files': _without_nameless,
+    'nameless file cannot be linked': _with_copy,
+    'no hard links': _without_links,
+    'no exclusive rename': _without_exclusive_rename,
+}
+
+
+@pytest.fixture(params=WAYS)
+def way(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Every way to appear, on every system."""
+    name: str = request.param
+    WAYS[name](monkeypatch)
+    return name
+
+
+def _names(place: pathlib.Path) -> list[str]:
+    return sorted(os.listdir(place))
+
+
+def _in_child(
+    work: Callable[[], object], before: Callable[[], object] = lambda: None
+) -> None:
+    """Run `work` in a forked child; fail with what it failed with."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            before()
+            work()
+            code = 0
+        except BaseException as error:
+            os.write(writer, f'{type(error).__name__}: {error}'.encode())
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with open(reader, 'rb') as report:
+        text = report.read().decode()
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, text
+
+
+def _become_nobody() -> None:
+    if is_root:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+
+
+# -- a new name ------------------------------------------------------------
+
+
+@pytest.mark.usefixtures('way')
+class TestEveryWay:
+    def test_new_file_appears_and_nothing_else(
+        self, place: pathlib.Path
+    ) -> None:
+        with AtomicWriter(place / 'new') as fh:
+            fh.write(b'payload')
+        assert (place / 'new').read_bytes() == b'payload'
+        assert _names(place) == ['new']
+        assert (place / 'new').stat().st_nlink == 1
+
+    def test_nobody_sees_the_name_before_the_block_is_left(
+        self, place: pathlib.Path
+    ) -> None:
+        with AtomicWriter(place / 'new') as fh:
+            fh.write(b'payload')
+            fh.flush()
+            assert not (place / 'new').exists()
+
+    def test_unprivileged_user_can_publish(self, place: pathlib.Path) -> None:
+        def publish() -> None:
+            with AtomicWriter(place / 'new') as fh:
+                fh.write(b'1')
+            with AtomicWriter(place / 'new', overwrite=True) as fh:
+                fh.write(b'22')
+            assert _names(place) == ['new']
+
+        _in_child(publish, _become_nobody)
+        assert (place / 'new').read_bytes() == b'22'
+
+    def test_body_that_raises_leaves_nothing(
+        self, place: pathlib.Path
+    ) -> None:
+        with pytest.raises(KeyError), AtomicWriter(place / 'new') as fh:  # noqa: PT012
+            fh.write(b'payload')
+            raise KeyError
+        assert _names(place) == []
+
+    def test_replacing_leaves_one_file(self, place: pathlib.Path) -> None:
+        (place / 'old').write_bytes(b'old')
+        with AtomicWriter(place / 'old', overwrite=True) as fh:
+            fh.write(b'new')
+            fh.flush()
+            assert (place / 'old').read_bytes() == b'old'
+        assert (place / 'old').read_bytes() == b'new'
+        assert _names(place) == ['old']
+
+    def test_name_that_appears_meanwhile_is_never_replaced(
+        self, place: pathlib.Path
+    ) -> None:
+        writer = AtomicWriter(place / 'new')
+        fh = writer.__enter__()
+        fh.write(b'ours')
+        (place / 'new').write_bytes(b'theirs')
+        with pytest.raises(exceptions.DestinationExists) as caught:
+            writer.__exit__(None, None, None)
+        assert (place / 'new').read_bytes() == b'theirs'
+        kept = caught.value.filename2
+        assert pathlib.Path(kept).read_bytes() == b'ours'
+        assert pathlib.Path(kept).parent == place
+        assert kept in str(caught.value)
+        assert any(kept in note for note in caught.value.__notes__)
+        assert len(_names(place)) == 2
+
+    def test_dangling_link_that_appears_meanwhile_is_never_replaced(
+        self, place: pathlib.Path
+    ) -> None:
+        writer = AtomicWriter(place / 'new')
+        writer.__enter__()
+        (place / 'new').symlink_to('nowhere')
+        with pytest.raises(exceptions.DestinationExists):
+            writer.__exit__(None, None, None)
+        assert (place / 'new').is_symlink()
+        assert not (place / 'nowhere').exists()
+
+    def test_longest_name_works(self, place: pathlib.Path) -> None:
+        name = 'n' * os.pathconf(place, 'PC_NAME_MAX')
+        with AtomicWriter(place / name) as fh:
+            fh.write(b'1')
+        with AtomicWriter(place / name, overwrite=True) as fh:
+            fh.write(b'22')
+        assert (place / name).read_bytes() == b'22'
+        assert _names(place) == [name]
+
+    def test_umask_decides_the_mode(self, place: pathlib.Path) -> None:
+        def publish() -> None:
+            for umask in (0o000, 0o022, 0o027, 0o077):
+                os.umask(umask)
+                path = place / f'{umask:o}'
+                with AtomicWriter(path):
+                    pass
+                mode = stat.S_IMODE(path.stat().st_mode)
+                assert mode == 0o666 & ~umask, oct(mode)
+
+        _in_child(publish)
+
+    def test_of_many_who_publish_one_name_one_wins(
+        self, place: pathlib.Path
+    ) -> None:
+        for number in range(10):
+            self._race(place / str(number))
+
+    def _race(self, path: pathlib.Path, runners: int = 6) -> None:
+        everybody_has_entered = threading.Barrier(runners, timeout=LONG)
+        outcomes: list[object] = []
+
+        def run(number: int) -> None:
+            try:
+                with AtomicWriter(path, durable=False) as fh:
+                    fh.write(b'%d' % number)
+                    everybody_has_entered.wait()
+            except Exception as error:
+                outcomes.append(error)
+            else:
+                outcomes.append(number)
+
+        threads = [
+            threading.Thread(target=run, args=(number,))
+            for number in range(runners)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LONG)
+        winners = [who for who in outcomes if isinstance(who, int)]
+        losers = [
+            error
+            for error in outcomes
+            if isinstance(error, exceptions.DestinationExists)
+        ]
+        assert len(winners) == 1, outcomes
+        assert len(losers) == runners - 1, outcomes
+        assert path.read_bytes() == b'%d' % winners[0]
+        kept = {pathlib.Path(error.filename2).read_bytes() for error in losers}
+        assert len(kept) == runners - 1
+
+    def test_forked_child_publishes_and_removes_nothing(
+        self, place: pathlib.Path
+    ) -> None:
+        writer = AtomicWriter(place / 'new')
+        fh = writer.__enter__()
+        fh.write(b'written once')  # still in the buffer of both
+        _in_child(lambda: writer.__exit__(None, None, None))
+        assert not (place / 'new').exists()
+        writer.__exit__(None, None, None)
+        assert (place / 'new').read_bytes() == b'written once'
+        assert _names(place) == ['new']
+
+    def test_forked_child_may_raise_and_discard(
+        self, place: pathlib.Path
+    ) -> None:
+        writer = AtomicWriter(place / 'new')
+        writer.__enter__().write(b'written once')
+        _in_child(lambda: writer.__exit__(KeyError, KeyError(), None))
+        _in_child(writer.discard)
+        _in_child(writer.__del__)
+        writer.__exit__(None, None, None)
+        assert (place / 'new').read_bytes() == b'written once'
+        assert _names(place) == ['new']
+
+
+# -- kills -----------------------------------------------------------------
+
+
+def _is_whole(content: bytes) -> bool:
+    return len(content) == 40_000 and len(set(content)) == 1
+
+
+def _kill_while_writing(work: Callable[[int], None], moment: float) -> None:
+    """Fork a writer, kill it `moment` seconds after its first file."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for number in range(1_000_000):
+                work(number)
+                if number == 0:
+                    os.write(writer, b'.')
+        finally:
+            os._exit(1)
+    os.close(writer)
+    try:
+        assert os.read(reader, 1) == b'.'
+        threading.Event().wait(moment)
+    finally:
+        os.close(reader)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _content(number: int) -> bytes:
+    return bytes([number % 251]) * 40_000
+
+
+@needs_linux
+def test_kill_leaves_no_torn_new_file_and_no_garbage(
+    place: pathlib.Path,
+) -> None:
+    for kill in range(KILLS):
+
+        def work(number: int, kill: int = kill) -> None:
+            path = place / f'{kill}.{number}'
+            with AtomicWriter(path, durable=False) as fh:
+                fh.write(_content(number)[:20_000])
+                fh.write(_content(number)[20_000:])
+
+        _kill_while_writing(work, kill % 10 / 1000)
+        for path in place.iterdir():
+            assert not path.name.startswith('.'), path
+            assert _is_whole(path.read_bytes()), path
+            path.unlink()
+
+
+def test_kill_leaves_no_torn_replaced_file(place: pathlib.Path) -> None:
+    path = place / 'target'
+    path.write_bytes(_content(0))
+
+    def work(number: int) -> None:
+        with AtomicWriter(path, overwrite=True, durable=False) as fh:
+            fh.write(_content(number)[:20_000])
+            fh.write(_content(number)[20_000:])
+
+    for kill in range(KILLS):
+        _kill_while_writing(work, kill % 10 / 1000)
+        assert _is_whole(path.read_bytes())
+    left = [name for name in _names(place) if name != 'target']
+    # between linking and replacing there is a name for a moment
+    assert all(
+        name.startswith('.portalocker.') and name.endswith('.tmp')
+        for name in left
+    )
+    for name in left:
+        assert _can_be_reaped(place / name)
+
+
+def _can_be_reaped(path: pathlib.Path) -> bool:
+    import fcntl
+
+    with open(path, 'rb') as fh:
+        try:
+            fcntl.flock(fh, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+# -- drafts with a name ----------------------------------------------------
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_nameless(monkeypatch)
+
+
+@pytest.mark.usefixtures('named')
+class TestNamedDraft:
+    def test_has_a_name_of_our_pattern(self, place: pathlib.Path) -> None:
+        with AtomicWriter(place / 'new'):
+            (name,) = _names(place)
+            start, project, digits, end = name.split('.')
+            assert (start, project, end) == ('', 'portalocker', 'tmp')
+            assert len(digits) == 16
+            int(digits, 16)
+
+    def test_is_locked_while_its_writer_lives(
+        self, place: pathlib.Path
+    ) -> None:
+        with AtomicWriter(place / 'new'):
+            (name,) = _names(place)
+            assert not _can_be_reaped(place / name)
+        assert _can_be_reaped(place / 'new')
+
+    def test_of_a_dead_writer_can_be_reaped(self, place: pathlib.Path) -> None:
+        def die() -> None:
+            with AtomicWriter(place / 'new'):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        with pytest.raises(AssertionError):
+            _in_child(die)
+        (name,) = _names(place)
+        assert _can_be_reaped(place / name)
+
+    def test_is_as_closed_as_the_file_it_replaces(
+        self, place: pathlib.Path
+    ) -> None:
+        (place / 'secret').touch(0o600)
+        with AtomicWriter(place / 'secret', overwrite=True):
+            (name,) = (n for n in _names(place) if n != 'secret')
+            mode = stat.S_IMODE((place / name).stat().st_mode)
+            assert mode == 0o600
+
+    def test_taken_by_a_reaper_is_made_again(
+        self, place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import fcntl
+
+        real_flock = fcntl.flock
+        reaped: list[str] = []
+
+        def reap_the_first(fd: int, flags: int) -> None:
+            if not reaped:
+                (name,) = _names(place)
+                reaped.append(name)
+                (place / name).unlink()
+            real_flock(fd, flags)
+
+        monkeypatch.setattr(fcntl, 'flock', reap_the_first)
+        with AtomicWriter(place / 'new') as fh:
+            fh.write(b'payload')
+        assert reaped
+        assert (place / 'new').read_bytes() == b'payload'
+
+    def test_locked_by_a_reaper_is_made_again(
+        self, place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import fcntl
+
+        real_flock = fcntl.flock
+        refusals = [BlockingIOError(errno.EAGAIN, 'reaped')]
+
+        def refuse_the_first(fd: int, flags: int) -> None:
+            if refusals:
+                raise refusals.pop()
+            real_flock(fd, flags)
+
+        monkeypatch.setattr(fcntl, 'flock', refuse_the_first)
+        with AtomicWriter(place / 'new') as fh:
+            fh.write(b'payload')
+        assert not refusals
+        assert (place / 'new').read_bytes() == b'payload'
+
+    def test_works_where_nothing_can_be_locked(
+        self, place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import fcntl
+
+        monkeypatch.setattr(fcntl, 'flock', _refuse(errno.ENOLCK))
+        with AtomicWriter(place / 'new') as fh:
+            fh.write(b'payload')
+        assert _names(place) == ['new']
+
+    def test_removed_by_a_stranger_fails_with_the_name(
+        self, place: pathlib.Path
+    ) -> None:
+        writer = AtomicWriter(place / 'old', overwrite=True)
+        writer.__enter__()
+        (name,) = _names(place)
+        (place / name).unlink()
+        with pytest.raises(FileNotFoundError) as caught:
+            writer.__exit__(None, None, None)
+        assert caught.value.filename == str(place / 'old')
+        assert any('could not be kept' in n for n in caught.value.__notes__)
+        assert _names(place) == []
+
+    def test_planted_names_are_passed_over(
+        self, place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        numbers = [b'\0' * 8, b'\0' * 8, b'\1' * 8]
+        planted = place / f'.portalocker.{"00" * 8}.tmp'
+        planted.symlink_to('elsewhere')
+        monkeypatch.setattr(os, 'urandom', lambda _: numbers.pop(0))
+        with AtomicWriter(place / 'new') as fh:
+            fh.write(b'payload')
+        assert numbers == []
+        assert not (place / 'elsewhere').exists()
+        assert planted.is_symlink()
+
+
+def test_without_a_free_name_the_error_names_the_directory(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _without_nameless(monkeypatch)
+    monkeypatch.setattr(os, 'urandom', lambda n: b'\0' * n)
+    (place / f'.portalocker.{"00" * 8}.tmp').touch()
+    with pytest.raises(FileExistsError, match='temporary name'):
+        AtomicWriter(place / 'new').__enter__()
+
+
+@needs_root
+@needs_linux
+def test_without_proc_the_draft_is_copied(place: pathlib.Path) -> None:
+    (place / 'old').write_bytes(b'old')
+    (place / 'old').chmod(0o640)
+
+    def publish() -> None:
+        os.chroot(place)
+        os.chdir('/')
+        assert not os.path.exists('/proc')
+        with AtomicWriter('/new') as fh:
+            fh.write(b'x' * 3_000_000)
+        with AtomicWriter('old', overwrite=True) as fh:
+            fh.write(b'new')
+
+    _in_child(publish)
+    assert (place / 'new').read_bytes() == b'x' * 3_000_000
+    assert (place / 'old').read_bytes() == b'new'
+    assert stat.S_IMODE((place / 'old').stat().st_mode) == 0o640
+    assert _names(place) == ['new', 'old']
+
+
+def test_copy_that_fails_leaves_nothing(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_copy(monkeypatch)
+    monkeypatch.setattr(
+        _publication_draft, '_copy_content', _refuse(errno.ENOSPC)
+    )
+    with (
+        pytest.raises(OSError, match=os.strerror(errno.ENOSPC)),
+        AtomicWriter(place / 'new') as fh,
+    ):
+        fh.write(b'payload')
+    assert _names(place) == []
+
+
+@needs_linux
+def test_exclusive_rename_refuses_what_exists(place: pathlib.Path) -> None:
+    anchor = _publication_draft.Anchor(str(place))
+    try:
+        (place / 'old').touch()
+        (place / 'directory').mkdir()
+        for name in ('old', 'directory'):
+            with pytest.raises(FileExistsError):
+                _publication_draft._rename_exclusively(anchor, 'old', name)
+        _publication_draft._rename_exclusively(anchor, 'old', 'new')
+    finally:
+        anchor.close()
+    assert _names(place) == ['directory', 'new']
+
+
+def test_publication_waits_for_the_directory_lock(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    _without_exclusive_rename(monkeypatch)
+    fd = os.open(place, os.O_RDONLY)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    pauses: list[float] = []
+
+    def unlock_at_the_third_pause(seconds: float) -> None:
+        pauses.append(seconds)
+        assert not (place / 'new').exists()
+        if len(pauses) == 3:
+            os.close(fd)
+
+    monkeypatch.setattr('time.sleep', unlock_at_the_third_pause)
+    with AtomicWriter(place / 'new') as fh:
+        fh.write(b'payload')
+    assert (place / 'new').read_bytes() == b'payload'
+    assert len(pauses) == 3
+
+
+def test_directory_lock_that_stays_keeps_the_payload(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    _without_exclusive_rename(monkeypatch)
+    pauses: list[float] = []
+    monkeypatch.setattr('time.sleep', pauses.append)
+    fd = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        writer = AtomicWriter(place / 'new')
+        writer.__enter__().write(b'payload')
+        with pytest.raises(BlockingIOError) as caught:
+            writer.__exit__(None, None, None)
+    finally:
+        os.close(fd)
+    assert 2 < sum(pauses) < 3
+    assert pathlib.Path(caught.value.filename2).read_bytes() == b'payload'
+
+
+# -- what Windows says when a file is in use -------------------------------
+
+
+class _SharingViolation(PermissionError):
+    winerror = 32
+
+
+def test_file_in_use_on_windows_is_tried_again(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_replace = os.replace
+    refusals = [_SharingViolation(13, 'in use') for _ in range(4)]
+    pauses: list[float] = []
+
+    def replace(*args: str, **kwargs: int) -> None:
+        if refusals:
+            raise refusals.pop()
+        real_replace(*args, **kwargs)
+
+    monkeypatch.setattr(os, 'replace', replace)
+    monkeypatch.setattr('time.sleep', pauses.append)
+    with AtomicWriter(place / 'new', overwrite=True) as fh:
+        fh.write(b'payload')
+    assert (place / 'new').read_bytes() == b'payload'
+    assert len(pauses) == 4
+
+
+def test_file_in_use_for_long_on_windows_keeps_the_payload(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replace(*_: str, **__: int) -> None:
+        raise _SharingViolation(13, 'in use')
+
+    pauses: list[float] = []
+    monkeypatch.setattr(os, 'replace', replace)
+    monkeypatch.setattr('time.sleep', pauses.append)
+    writer = AtomicWriter(place / 'new', overwrite=True)
+    writer.__enter__().write(b'payload')
+    with pytest.raises(PermissionError) as caught:
+        writer.__exit__(None, None, None)
+    assert 2 < sum(pauses) < 3
+    assert pathlib.Path(caught.value.filename2).read_bytes() == b'payload'
+    assert len(_names(place)) == 1
+
+
+def test_refusal_that_lasts_is_not_tried_again(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, 'replace', _refuse(errno.EBUSY))
+    monkeypatch.setattr('time.sleep', _refuse(errno.EDEADLK))
+    writer = AtomicWriter(place / 'new', overwrite=True)
+    writer.__enter__().write(b'payload')
+    with pytest.raises(OSError, match=os.strerror(errno.EBUSY)) as caught:
+        writer.__exit__(None, None, None)
+    assert pathlib.Path(caught.value.filename2).read_bytes() == b'payload'
+
+
+@needs_root
+@needs_linux
+def test_bind_mounted_file_is_busy_and_the_payload_kept(
+    place: pathlib.Path,
+) -> None:
+    import subprocess
+
+    (place / 'source').write_bytes(b'source')
+    (place / 'mounted').write_bytes(b'below')
+    mount = ['mount', '--bind', str(place / 'source'), str(place / 'mounted')]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip('cannot mount')
+    try:
+        writer = AtomicWriter(place / 'mounted', overwrite=True)
+        writer.__enter__().write(b'payload')
+        with pytest.raises(OSError, match='mounted') as caught:
+            writer.__exit__(None, None, None)
+        assert caught.value.errno in {errno.EBUSY, errno.EXDEV}
+        kept = pathlib.Path(caught.value.filename2)
+        assert kept.read_bytes() == b'payload'
+        assert (place / 'mounted').read_bytes() == b'source'
+    finally:
+        subprocess.run(['umount', str(place / 'mounted')], check=True)
+
+
+# -- durability ------------------------------------------------------------
+
+
+@pytest.fixture
+def syncs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was synced, in order, and what appeared between."""
+    events: list[str] = []
+
+    def watched(name: str) -> None:
+        real = getattr(os, name)
+
+        def watch(fd: int, *args: object, **kwargs: object) -> object:
+            kind = name
+            if name in {'fsync', 'fdatasync'}:
+                is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
+                kind += ' directory' if is_directory else ' file'
+            result = real(fd, *args, **kwargs)
+            events.append(kind)
+            return result
+
+        monkeypatch.setattr(os, name, watch)
+
+    for name in ('fsync', 'fdatasync', 'link', 'replace'):
+        watched(name)
+    return events
+
+
+@needs_linux
+@pytest.mark.parametrize(
+    ('durable', 'expected'),
+    [
+        ('file', ['fsync file', 'link']),
+        ('data', ['fdatasync file', 'link']),
+        ('full', ['fsync file', 'link', 'fsync directory']),
+        (False, ['link']),
+    ],
+)
+def test_durable_says_what_is_synced(
+    place: pathlib.Path,
+    syncs: list[str],
+    durable: str | bool,
+    expected: list[str],
+) -> None:
+    with AtomicWriter(place / 'new', durable=durable):
+        pass
+    assert syncs == expected
+
+
+@needs_linux
+def test_full_durability_reaches_directories_we_made(
+    place: pathlib.Path, syncs: list[str]
+) -> None:
+    with AtomicWriter(place / 'a' / 'b' / 'new', durable='full'):
+        assert syncs == ['fsync directory'] * 2
+    assert syncs[-1] == 'fsync directory'
+
+
+@pytest.mark.parametrize('code', [errno.EINVAL, errno.EBADF, errno.ENOTSUP])
+def test_directory_that_cannot_be_synced_is_no_failure(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    real_fsync = os.fsync
+
+    def fsync(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(code, os.strerror(code))
+        real_fsync(fd)
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    with AtomicWriter(place / 'new', durable='full') as fh:
+        fh.write(b'payload')
+    assert (place / 'new').read_bytes() == b'payload'
+
+
+def test_unreadable_directory_can_be_published_into(
+    place: pathlib.Path,
+) -> None:
+    def publish() -> None:
+        with AtomicWriter(place / 'drop' / 'new', durable='full') as fh:
+            fh.write(b'payload')
+
+    (place / 'drop').mkdir()
+    (place / 'drop').chmod(0o333)
+    _in_child(publish, _become_nobody)
+    (place / 'drop').chmod(0o777)
+    assert _names(place / 'drop') == ['new']
+
+
+def test_directory_that_fails_to_sync_says_that_the_file_is_there(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_fsync = os.fsync
+
+    def fsync(fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real_fsync(fd)
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    with (
+        pytest.raises(OSError, match='new') as caught,
+        AtomicWriter(place / 'new', durable='full') as fh,
+    ):
+        fh.write(b'payload')
+    assert any('is complete' in note for note in caught.value.__notes__)
+    assert (place / 'new').read_bytes() == b'payload'
+
+
+# -- attributes ------------------------------------------------------------
+
+
+def _replace(path: pathlib.Path, **options: object) -> os.stat_result:
+    with AtomicWriter(path, overwrite=True, **options) as fh:
+        fh.write(b'new')
+    assert path.read_bytes() == b'new'
+    return path.stat()
+
+
+def _mode(path: pathlib.Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def old(place: pathlib.Path) -> pathlib.Path:
+    path = place / 'old'
+    path.write_bytes(b'old')
+    return path
+
+
+@pytest.mark.parametrize('mode', [0o600, 0o604, 0o640, 0o666, 0o755, 0o777])
+def test_mode_is_kept(old: pathlib.Path, mode: int) -> None:
+    old.chmod(mode)
+    assert stat.S_IMODE(_replace(old).st_mode) == mode
+
+
+def test_mode_given_is_exact(place: pathlib.Path, old: pathlib.Path) -> None:
+    old.chmod(0o600)
+    assert stat.S_IMODE(_replace(old, mode=0o642).st_mode) == 0o642
+    with AtomicWriter(place / 'new', mode=0o642):
+        pass
+    assert _mode(place / 'new') == 0o642
+
+
+def test_mode_not_preserved_is_that_of_a_new_file(
+    place: pathlib.Path, old: pathlib.Path
+) -> None:
+    old.chmod(0o604)
+    with AtomicWriter(place / 'new'):
+        pass
+    _replace(old, preserve=('owner', 'xattr'))
+    assert _mode(old) == _mode(place / 'new')
+    old.chmod(0o604)
+    _replace(old, preserve=())
+    assert _mode(old) == _mode(place / 'new')
+
+
+def test_mode_changed_in_the_body_is_kept(old: pathlib.Path) -> None:
+    old.chmod(0o644)
+    with AtomicWriter(old, overwrite=True):
+        old.chmod(0o600)
+    assert _mode(old) == 0o600
+
+
+def test_file_that_vanished_keeps_its_mode(old: pathlib.Path) -> None:
+    old.chmod(0o604)
+    with AtomicWriter(old, overwrite=True):
+        old.unlink()
+    assert _mode(old) == 0o604
+
+
+@needs_root
+@pytest.mark.parametrize('mode', [0o4755, 0o2755, 0o6711, 0o640])
+def test_owner_and_set_id_bits_are_kept(old: pathlib.Path, mode: int) -> None:
+    os.chown(old, 1234, 4321)
+    old.chmod(mode)
+    status = _replace(old)
+    assert (status.st_uid, status.st_gid) == (1234, 4321)
+    assert stat.S_IMODE(status.st_mode) == mode
+
+
+@needs_root
+def test_owner_not_preserved_loses_set_id_bits(old: pathlib.Path) -> None:
+    os.chown(old, 1234, 4321)
+    old.chmod(0o6775)
+    status = _replace(old, preserve=('mode',))
+    assert (status.st_uid, status.st_gid) == (0, 0)
+    assert stat.S_IMODE(status.st_mode) == 0o755
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ('uid', 'gid', 'mode', 'expected'),
+    [
+        # a stranger's file in our directory: we become its owner
+        (1234, 4321, 0o6666, 0o666),
+        (1234, 4321, 0o666, 0o666),
+        (1234, 4321, 0o662, 0o622),
+        (1234, NOBODY, 0o6662, 0o2662),
+        (NOBODY, NOBODY, 0o6770, 0o6770),
+        (NOBODY, 4321, 0o2770, 0o700),
+    ],
+)
+def test_refused_owner_widens_nothing(
+    old: pathlib.Path, uid: int, gid: int, mode: int, expected: int
+) -> None:
+    os.chown(old, uid, gid)
+    old.chmod(mode)
+    _in_child(lambda: _replace(old), _become_nobody)
+    status = old.stat()
+    assert status.st_uid == NOBODY
+    assert status.st_gid == NOBODY
+    assert stat.S_IMODE(status.st_mode) == expected
+
+
+@needs_root
+def test_group_we_belong_to_is_kept(old: pathlib.Path) -> None:
+    def become_member() -> None:
+        os.setgroups([4321])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+
+    os.chown(old, 1234, 4321)
+    old.chmod(0o2666)
+    _in_child(lambda: _replace(old), become_member)
+    status = old.stat()
+    assert (status.st_uid, status.st_gid) == (NOBODY, 4321)
+    assert stat.S_IMODE(status.st_mode) == 0o2666
+
+
+@needs_linux
+class TestExtendedAttributes:
+    ACCESS = 'system.posix_acl_access'
+    DEFAULT = 'system.posix_acl_default'
+
+    @staticmethod
+    def access_list(permissions: int) -> bytes:
+        """Give the owner rw, and `permissions` to user 1234 and the mask."""
+        import struct
+
+        nobody = 0xFFFFFFFF
+        entries = [
+            (0x01, 6, nobody),  # owner
+            (0x02, permissions, 1234),  # a named user
+            (0x04, 0, nobody),  # the owning group
+            (0x10, permissions, nobody),  # mask
+            (0x20, 0, nobody),  # others
+        ]
+        return struct.pack('<I', 2) + b''.join(
+            struct.pack('<HHI', *entry) for entry in entries
+        )
+
+    def set_or_skip(self, path: pathlib.Path, name: str, value: bytes) -> None:
+        try:
+            os.setxattr(path, name, value)
+        except OSError as error:
+            pytest.skip(f'{path}: {error}')
+
+    def test_users_own_are_kept(self, old: pathlib.Path) -> None:
+        self.set_or_skip(old, 'user.origin', b'there')
+        _replace(old)
+        assert os.getxattr(old, 'user.origin') == b'there'
+        _replace(old, preserve=('mode', 'owner'))
+        assert os.listxattr(old) == []
+
+    def test_access_list_goes_with_the_mode(self, old: pathlib.Path) -> None:
+        self.set_or_skip(old, self.ACCESS, self.access_list(6))
+        mode = _mode(old)
+        _replace(old)
+        assert os.getxattr(old, self.ACCESS) == self.access_list(6)
+        assert _mode(old) == mode
+        _replace(old, preserve=('mode',))
+        assert os.getxattr(old, self.ACCESS) == self.access_list(6)
+        _replace(old, preserve=('owner', 'xattr'))
+        assert self.ACCESS not in os.listxattr(old)
+
+    def test_list_of_the_directory_is_not_added(
+        self, place: pathlib.Path, old: pathlib.Path
+    ) -> None:
+        old.chmod(0o640)
+        self.set_or_skip(place, self.DEFAULT, self.access_list(7))
+        _replace(old)
+        assert os.listxattr(old) == []
+        assert _mode(old) == 0o640
+
+    def test_new_file_gets_the_list_of_the_directory(
+        self, place: pathlib.Path
+    ) -> None:
+        self.set_or_skip(place, self.DEFAULT, self.access_list(6))
+        (place / 'plain').touch()
+        with AtomicWriter(place / 'new'):
+            pass
+        assert _mode(place / 'new') == _mode(place / 'plain')
+        assert os.getxattr(place / 'new', self.ACCESS) == os.getxattr(
+            place / 'plain', self.ACCESS
+        )
+
+    @needs_root
+    def test_label_we_may_not_set_is_left_out(self, old: pathlib.Path) -> None:
+        capability = bytes.fromhex('0100000200040000000000000000000000000000')
+        self.set_or_skip(old, 'security.capability', capability)
+        old.chmod(0o666)
+        os.chown(old, NOBODY, NOBODY)
+        self.set_or_skip(old, 'security.capability', capability)
+        _in_child(lambda: _replace(old), _become_nobody)
+        assert os.listxattr(old) == []
+
+    @needs_root
+    def test_vouchers_for_the_old_content_are_left_out(
+        self, old: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            _publication_attributes, '_VOUCHERS', {'trusted.hash'}
+        )
+        self.set_or_skip(old, 'trusted.hash', b'of the old content')
+        self.set_or_skip(old, 'trusted.label', b'of the file')
+        _replace(old)
+        assert os.listxattr(old) == ['trusted.label']
+
+    def test_attribute_that_cannot_be_kept_keeps_the_payload(
+        self, old: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.set_or_skip(old, 'user.origin', b'there')
+        monkeypatch.setattr(os, 'setxattr', _refuse(errno.ENOSPC))
+        writer = AtomicWriter(old, overwrite=True)
+        writer.__enter__().write(b'new')
+        with pytest.raises(OSError, match='old') as caught:
+            writer.__exit__(None, None, None)
+        assert old.read_bytes() == b'old'
+        kept = pathlib.Path(caught.value.filename2)
+        assert kept.read_bytes() == b'new'
+
+
+# -- descriptors -----------------------------------------------------------
+
+
+@needs_linux
+def test_no_descriptor_is_left_open(place: pathlib.Path) -> None:
+    before = _names(pathlib.Path('/proc/self/fd'))
+    with AtomicWriter(place / 'new'):
+        pass
+    for options in ({}, {'encoding': 'no such', 'binary': False}):
+        with pytest.raises((FileExistsError, LookupError)):
+            AtomicWriter(place / 'new', **options).__enter__()
+    with pytest.raises(LookupError):
+        AtomicWriter(
+            place / 'text', binary=False, encoding='no such'
+        ).__enter__()
+    with pytest.raises(KeyError), AtomicWriter(place / 'x'):
+        raise KeyError
+    _replace(place / 'new')
+    AtomicWriter(place / 'abandoned').__enter__()
+    assert _names(pathlib.Path('/proc/self/fd')) == before
+    assert _names(place) == ['new']
+
+
+def test_abandoned_writer_closes_the_handle(place: pathlib.Path) -> None:
+    handle = AtomicWriter(place / 'new').__enter__()
+    assert handle.closed
+    assert _names(place) == []
+
+
+def test_detached_buffer_cannot_write_to_a_strangers_file(
+    place: pathlib.Path,
+) -> None:
+    writer = AtomicWriter(place / 'new', binary=False)
+    buffer = writer.__enter__().detach()
+    with pytest.raises(ValueError, match='detached'):
+        writer.__exit__(None, None, None)
+    strangers = [os.open(place / str(n), os.O_CREAT | os.O_RDWR) for n in '12']
+    try:
+        with pytest.raises(ValueError, match='closed'):
+            buffer.write(b'x' * 100_000)
+    finally:
+        for fd in strangers:
+            os.close(fd)
+    assert (place / '1').read_bytes() == b''

@@ -1,0 +1,105 @@
+"""`import portalocker` stays cheap, and nothing starts at import."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sys
+
+import pytest
+from package_source import ROOT, imports, modules, run_bare
+
+#: a function that needs one of these imports it; `import portalocker` not
+TOO_DEAR = {
+    'argparse',
+    'asyncio',
+    'concurrent',
+    'ctypes',
+    'dataclasses',
+    'email',
+    'hashlib',
+    'importlib.metadata',
+    'inspect',
+    'json',
+    'logging',
+    'multiprocessing',
+    'pathlib',
+    'random',
+    're',
+    'redis',
+    'shutil',
+    'socket',
+    'subprocess',
+    'tempfile',
+    'traceback',
+    'typing',
+}
+
+NEWLY_LOADED = """
+before = set(sys.modules)
+import portalocker
+print(sorted(set(sys.modules) - before))
+"""
+
+
+def newly_loaded() -> set[str]:
+    """Return the modules that a bare Python gains by our import."""
+    return set(ast.literal_eval(run_bare(NEWLY_LOADED, ROOT)))
+
+
+def test_import_loads_nothing_dear() -> None:
+    loaded = newly_loaded()
+    assert 'portalocker' in loaded
+    dear = {
+        name
+        for name in loaded
+        for ancestor in _with_ancestors(name)
+        if ancestor in TOO_DEAR
+    }
+    assert not dear, f'import portalocker loads {sorted(dear)}'
+
+
+def _with_ancestors(name: str) -> list[str]:
+    """`a.b.c` gives a, a.b and a.b.c."""
+    parts = name.split('.')
+    return ['.'.join(parts[: n + 1]) for n in range(len(parts))]
+
+
+def test_import_loads_only_the_standard_library_and_ours() -> None:
+    roots = {name.partition('.')[0] for name in newly_loaded()}
+    assert roots - sys.stdlib_module_names == {'portalocker'}
+
+
+WHAT_RUNS = """
+import os, threading
+def running():
+    descriptors = set(os.listdir('/proc/self/fd'))
+    return descriptors, threading.active_count()
+import {name}
+first = running()
+for module in [n for n in sys.modules if n.startswith('portalocker')]:
+    del sys.modules[module]
+import {name}
+print(first == running(), threading.active_count())
+"""
+
+
+@pytest.mark.skipif(
+    not os.path.isdir('/proc/self/fd'), reason='needs /proc to look'
+)
+@pytest.mark.parametrize('name', sorted(modules()))
+def test_import_starts_no_thread_and_opens_no_file(name: str) -> None:
+    if _needs_third_party(name):
+        pytest.skip('a bare Python cannot import it')
+    dotted = f'portalocker.{name}' if name else 'portalocker'
+    seen = run_bare(WHAT_RUNS.format(name=dotted), ROOT)
+    assert seen.split() == ['True', '1']
+
+
+def _needs_third_party(name: str) -> bool:
+    return any(
+        found.outside is not None
+        and found.column == 0
+        and found.outside.partition('.')[0] not in sys.stdlib_module_names
+        for found in imports(modules()[name])
+    )
