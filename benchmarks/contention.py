@@ -68,19 +68,16 @@ class Contention(question.Question):
         self, answer: question.Answer, floor: question.Answer
     ) -> question.Columns:
         """Return throughput, worst wait, fairness, cost, lost updates."""
-        columns = {
+        wait_ratio = question.ratio('worst ms', answer, floor)
+        return {
             'sections/s': statistics.median(answer['sections/s']),
             **question.ratio('sections/s', answer, floor),
             'worst wait ms': statistics.median(answer['worst ms']),
+            **{f'wait {name}': number for name, number in wait_ratio.items()},
             'Jain': statistics.median(answer['Jain']),
             'CPU us/section': statistics.median(answer['CPU us']),
             'lost updates': sum(answer['lost']),
         }
-        if floor:
-            columns['wait x flock'] = columns[
-                'worst wait ms'
-            ] / statistics.median(floor['worst ms'])
-        return columns
 
 
 def window(quick: bool) -> float:

@@ -40,7 +40,7 @@ class HandOff(question.Question):
 
     def rounds(self, quick: bool) -> int:
         """Return how many times ten hand-offs are measured."""
-        return 3 if quick else 15
+        return 3 if quick else 10
 
     def measure(
         self,

@@ -32,7 +32,7 @@ class WaiterCpu(question.Question):
 
     def rounds(self, quick: bool) -> int:
         """Return how often; every round takes two seconds a rival."""
-        return 1 if quick else 5
+        return 1 if quick else 3
 
     def measure(
         self,

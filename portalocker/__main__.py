@@ -333,7 +333,10 @@ class _Module:
                 raise self._error(number, 'it is not ASCII')
         text = source.decode('ascii').rstrip() + '\n'
         self.lines = text.splitlines(keepends=True)
-        self.tree = ast.parse(text, str(path))
+        try:
+            tree = ast.parse(text, str(path))
+        except SyntaxError as error:
+            raise self._error(error.lineno or 0, error.msg) from error
         #: local name -> file, for `from . import module`
         self.modules: dict[str, pathlib.Path] = {}
         #: line of a relative import -> the files it imports
@@ -344,7 +347,7 @@ class _Module:
         self.verbatim = set(_lines_inside_strings(self.lines))
         #: what is neither ours by import nor for type checkers only
         self.code: list[ast.stmt] = []
-        for node in self.tree.body:
+        for node in tree.body:
             self._sort_in(node)
 
     def _error(self, number: int, cause: str) -> CombineError:
@@ -426,7 +429,9 @@ class _Module:
                 node.lineno, f'it assigns {node.attr!r} in another module'
             )
         owner = self.modules[node.value.id]
-        if node.attr not in {name for name, _ in _bindings_of(owner)}:
+        defined = {name for name, _ in _bindings_of(owner)}
+        # the version is stamped into every single file
+        if node.attr not in {*defined, '__version__'}:
             raise self._error(
                 node.lineno, f'{owner.name} does not define {node.attr!r}'
             )

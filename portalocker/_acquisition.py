@@ -9,33 +9,26 @@ import errno
 import os
 import time
 
-from . import _file_identity, _wakeup, exceptions, portalocker
+from . import _file_identity, _opening, _owner, _wakeup, exceptions, portalocker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, Protocol
 
     class Door(Protocol):
         """What has to be opened and locked."""
 
+        # Where the file is that `_get_fh()` opens
+        _path: Any
+
         def _get_fh(self) -> Any: ...
 
         def _get_lock(self, fh: Any) -> Any: ...
 
-        def _lock_path(self, fh: Any) -> Any: ...
-
 
 class StaleFile(Exception):  # noqa: N818 - never leaves this package
     """The file that was locked is not the one at the path any more."""
-
-
-def shut(fh: Any) -> None:
-    """Close a handle we do not hold a lock with, whatever it says."""
-    try:
-        os.close(fh) if isinstance(fh, int) else fh.close()
-    except (OSError, ValueError):
-        pass
 
 
 def lock_verified(door: Door, fh: Any, opened: os.stat_result) -> None:
@@ -46,13 +39,87 @@ def lock_verified(door: Door, fh: Any, opened: os.stat_result) -> None:
         raise
     except Exception as error:
         raise exceptions.LockException(error) from error
-    if not _file_identity.still_names(door._lock_path(fh), opened):
+    if not (
+        _file_identity.still_names(door._path, opened)
+        or is_at_its_path(door, fh, opened)
+    ):
         raise StaleFile
+
+
+def is_at_its_path(door: Door, fh: Any, opened: os.stat_result) -> bool:
+    """Whether the path that `fh` was opened by still leads to its file."""
+    if _file_identity.still_names(door._path, opened):
+        return True
+    # An overridden _get_fh() may have opened another path
+    path = getattr(fh, 'name', None)
+    if not isinstance(path, (str, bytes)) or path == door._path:
+        return False
+    return _file_identity.still_names(path, opened)
+
+
+def descriptor_of(fh: Any) -> int:
+    """The descriptor of an open handle."""
+    return fh if isinstance(fh, int) else fh.fileno()
 
 
 def status_of(fh: Any) -> os.stat_result:
     """Device and inode of an open handle."""
-    return os.fstat(fh if isinstance(fh, int) else fh.fileno())
+    return os.fstat(descriptor_of(fh))
+
+
+def open_and_try(
+    door: Door, may_wait: bool
+) -> tuple[Any, os.stat_result | None]:
+    """Open the file, and hold it if it is free and nobody is before us.
+
+    Gives the open file, with its status exactly if we have to wait for it.
+    """
+    while True:
+        fh = door._get_fh()
+        try:
+            opened = os.fstat(fh.fileno())
+            if (
+                may_wait
+                and door._path in _wakeup.crowded
+                and others_wait(door, fh, opened)
+            ):
+                return fh, opened
+            lock_verified(door, fh, opened)
+            return fh, None
+        except StaleFile:
+            _opening.close_quietly(fh)
+        except exceptions.AlreadyLocked:
+            if may_wait:
+                return fh, opened
+            _opening.close_quietly(fh)
+            raise
+        except BaseException:
+            _opening.close_quietly(fh)
+            raise
+
+
+def others_wait(door: Door, fh: Any, opened: os.stat_result) -> bool:
+    """Whether there is a line that we have to join."""
+    if not portalocker.uses_flock():
+        return False
+    if _wakeup.must_queue(descriptor_of(fh), opened.st_dev):
+        return True
+    _wakeup.found_nobody(door._path)
+    return False
+
+
+def explain(
+    failure: exceptions.AlreadyLocked,
+    paths: Iterable[Any],
+    waited: float | None = None,
+) -> None:
+    """Tell the failure what only we know: the file, its holders."""
+    failure.fh = None
+    failure.waited = waited
+    failure.holders = ()
+    for path in paths:
+        failure.filename = failure.filename or os.fspath(path)
+        failure.holders += _owner.holders_of(os.fspath(path))
 
 
 class Contender:
@@ -77,24 +144,35 @@ class Contender:
         self._opened = opened
         self._place: _wakeup.Place | None = None
 
-    def hold(self, ticks: Iterable[int]) -> tuple[Any, _wakeup.Turn | None]:
+    def hold(
+        self, ticking: Callable[[Callable[[float], object]], Iterator[int]]
+    ) -> tuple[Any, _wakeup.Turn | None]:
         """Try at every tick; gives the handle and what wakes the next.
 
-        Raises `AlreadyLocked` when the ticks are over. Whatever is raised,
-        nothing stays open and nobody waits behind us.
+        `ticking(pause)` gives the ticks and spends the time between them in
+        `pause`. Raises `AlreadyLocked` when they are over. Whatever is
+        raised, nothing stays open and nobody waits behind us.
         """
+        started = time.perf_counter()
+        _wakeup.found_a_crowd(self._door._path)
         try:
             self._join_line()
-            for _ in ticks:
+            for _ in ticking(self.pause):
                 if self._is_our_turn() and self._try_to_hold():
                     return self._fh, self._come_in()
             # Out of time: one try, whoever is before us
             if self._try_to_hold():
                 return self._fh, self._come_in()
             raise self._contention()
+        except exceptions.AlreadyLocked as failure:
+            self._leave_line()
+            _opening.close_quietly(self._fh)
+            waited = time.perf_counter() - started
+            explain(failure, [self._door._path, *self._also], waited)
+            raise
         except BaseException:
             self._leave_line()
-            shut(self._fh)
+            _opening.close_quietly(self._fh)
             raise
 
     def pause(self, seconds: float) -> None:
@@ -116,8 +194,7 @@ class Contender:
             lock_verified(self._door, self._fh, self._opened)
         except exceptions.AlreadyLocked as failure:
             self._failure = failure
-            path = self._door._lock_path(self._fh)
-            if not _file_identity.still_names(path, self._opened):
+            if not is_at_its_path(self._door, self._fh, self._opened):
                 self._reopen()
             return False
         except StaleFile:
@@ -128,15 +205,14 @@ class Contender:
     def _reopen(self) -> None:
         """Contend for the file that is at the path now."""
         self._leave_line()
-        shut(self._fh)
+        _opening.close_quietly(self._fh)
         self._fh = self._door._get_fh()
         self._opened = status_of(self._fh)
         self._join_line()
 
     def _join_line(self) -> None:
-        fh = self._fh
         self._place = _wakeup.Place(
-            fh if isinstance(fh, int) else fh.fileno(),
+            descriptor_of(self._fh),
             self._opened,
             self._arrival,
             is_ordered=portalocker.uses_flock(),

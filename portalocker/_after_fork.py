@@ -51,6 +51,9 @@ class _Orphan:
 
 _orphans: dict[int, _Orphan] = {}
 
+# Handles that lost their lock in this child
+_parted: list[Any] = []
+
 
 def forget_handle_in_child(fh: Any) -> None:
     """The same for a bare handle that outlived its lock object."""
@@ -75,6 +78,7 @@ def part_with(fh: Any) -> None:
     own = _reopen(fd)
     os.dup2(own, fd, inheritable=False)
     os.close(own)
+    _parted.append(fh)  # nobody is to be told that it was never closed
 
 
 def _reopen(fd: int) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 import time
 
@@ -102,8 +103,10 @@ class Anchor:
         self.fd: int | None = None
         if _HAS_DIR_FD:
             self.fd = os.open(path or '.', _ANCHOR_FLAGS)
-        else:
-            os.stat(self.path)
+        elif not stat.S_ISDIR(os.stat(self.path).st_mode):
+            raise NotADirectoryError(
+                errno.ENOTDIR, os.strerror(errno.ENOTDIR), path
+            )
 
     def at(self, name: str) -> str:
         """Return what leads to `name`, together with `dir_fd=self.fd`."""

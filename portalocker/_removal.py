@@ -10,7 +10,14 @@ import os
 import time
 from _weakref import ref
 
-from . import _file_identity, _wakeup, constants, exceptions, portalocker
+from . import (
+    _file_identity,
+    _opening,
+    _wakeup,
+    constants,
+    exceptions,
+    portalocker,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,13 +28,6 @@ _UNLINK_PAUSE_SECONDS = 0.01
 
 # Every temporary lock file that this process holds, see `Remains`
 _remains: dict[int, Remains] = {}
-
-
-def nofollow_opener(path: str, flags: int) -> int:
-    """Open a file that is only a lock: no symbolic link, no waiting FIFO."""
-    flags |= getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)
-    flags |= getattr(os, 'O_CLOEXEC', 0)
-    return os.open(path, flags, 0o666)
 
 
 def remove_held(
@@ -79,9 +79,11 @@ def unlink_if_there(path: str) -> None:
 
 def reap(path: str, companions: tuple[str, ...] = ()) -> bool:
     """Remove a lock file that nobody holds; whether it was removed."""
-    flags = os.O_RDWR  # never create: it may be gone already
+    if not portalocker.locks_open_files():
+        return False  # we could not tell a lock of ours from nobody's
     try:
-        fd = nofollow_opener(path, flags)
+        # Never create: it may be gone already
+        fd = _opening.nofollow_opener(path, os.O_RDWR)
     except OSError:
         return False
     try:

@@ -21,6 +21,7 @@ from . import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 # The kernel tells of a close just before it drops the lock; last one first
 _PROBE_PAUSES_SECONDS = (0.0004, 0.0002, 0.0001, 0.00005)
@@ -28,6 +29,13 @@ _PROBE_PAUSES_SECONDS = (0.0004, 0.0002, 0.0001, 0.00005)
 
 # st_dev -> whether waiters for files of this device stand in line
 _is_orderly: dict[int, bool] = {}
+
+# Paths that we lately had to wait for -> how often yet to look for a line.
+# Who has not seen a line for a while does not look: it may slip in once,
+# between two others, and then has seen the line.
+crowded: dict[Any, int] = {}
+_LOOKS = 32
+_MOST_CROWDED = 256
 
 
 def must_queue(fd: int, device: int) -> bool:
@@ -40,6 +48,22 @@ def must_queue(fd: int, device: int) -> bool:
             and _wakeup_filesystem.is_local(fd, device)
         )
         return must_queue(fd, device)
+
+
+def found_a_crowd(path: Any) -> None:
+    """Look for a line at `path` from now on."""
+    crowded[path] = _LOOKS
+    if len(crowded) > _MOST_CROWDED:
+        crowded.pop(next(iter(crowded)), None)
+
+
+def found_nobody(path: Any) -> None:
+    """Stop looking at last if that happens again and again."""
+    looks = crowded.get(path, 1) - 1
+    if looks > 0:
+        crowded[path] = looks
+    else:
+        crowded.pop(path, None)
 
 
 #: what a holder closes to wake the next in line

@@ -168,10 +168,12 @@ def _prepare_windows_file(
     return fd, io_obj, original_pos
 
 
-def _restore_windows_file_pos(io_obj: Any, original_pos: int | None) -> None:
+def _restore_windows_file_pos(
+    file_io_obj: Any, original_pos: int | None
+) -> None:
     """Move a prepared file object back to where it was."""
-    if io_obj is not None and original_pos:
-        io_obj.seek(original_pos)
+    if file_io_obj is not None and original_pos:
+        file_io_obj.seek(original_pos)
 
 
 def _at_file_start(

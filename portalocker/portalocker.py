@@ -298,6 +298,7 @@ if sys.platform != 'win32':
     __all__ += ['FlockLocker', 'LockfLocker', 'OfdLocker', 'PosixLocker']
 else:  # pragma: no cover - executed by tests/windows_on_linux
     LOCKER = MsvcrtLocker
+    _flock = None
 
 
 def uses_flock() -> bool:
@@ -307,3 +308,13 @@ def uses_flock() -> bool:
     if LOCKER is fcntl.flock or LOCKER is FlockLocker:
         return True
     return isinstance(LOCKER, PosixLocker) and LOCKER.locker is fcntl.flock
+
+
+def locks_open_files() -> bool:
+    """Whether locks belong to the open file, as far as we know `LOCKER`.
+
+    Record locks of POSIX belong to the process: it never finds its own.
+    """
+    if uses_flock() or sys.platform == 'win32':
+        return True
+    return LOCKER is OfdLocker or isinstance(LOCKER, OfdLocker)

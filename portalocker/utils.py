@@ -14,15 +14,15 @@ import time
 from . import (
     _acquisition,
     _after_fork,
-    _claimant,
     _deadline,
     _file_identity,
-    _owner,
+    _holdings,
+    _opening,
     _pacing,
     _pid_record,
+    _places,
     _publication,
     _removal,
-    _wakeup,
     constants,
     exceptions,
     holder,
@@ -192,22 +192,6 @@ class LockBase:
         """
 
 
-class _Holding:
-    """One thread's hold on a lock."""
-
-    __slots__ = ('depth', 'fh', 'has_record', 'remains', 'turn')
-
-    def __init__(self, fh: Any, turn: _wakeup.Turn | None) -> None:
-        self.fh = fh
-        # Closed when we let go, which wakes the next in line
-        self.turn = turn
-        # How many `with` blocks of the thread are inside it
-        self.depth = 0
-        # What must not stay behind (temporary files)
-        self.remains: _removal.Remains | None = None
-        self.has_record = False
-
-
 class Lock(LockBase):
     """A lock on the file at a path, between processes and threads.
 
@@ -254,18 +238,18 @@ class Lock(LockBase):
         **file_open_kwargs: Any,
     ) -> None:
         # First: __del__ must work whatever fails below
-        self._holdings: dict[_claimant.Claimant, _Holding] = {}
+        self._holdings = _holdings.Holdings()
         super().__init__(timeout, check_interval, fail_when_locked)
         self.fh = None
-        self.filename = _path_text(filename)
-        # Where it was when the lock was made: a later chdir changes nothing
-        self._path = _absolute_path(self.filename)
+        self.filename = _opening.path_text(filename)
+        self._path = _opening.absolute_path(self.filename)
         self.truncate = 'w' in mode
         self.mode = mode.replace('w', 'a')
         self._open_mode = mode
         self.flags = flags
         # What one attempt asks for: it never waits in the system
         self._attempt_flags = flags | constants.LockFlags.NON_BLOCKING
+        self._is_blocking = not int(flags) & constants.LOCK_NB
         self._is_shared = bool(int(flags) & constants.LOCK_SH)
         self.file_open_kwargs = file_open_kwargs
         self._has_warned = False
@@ -291,26 +275,35 @@ class Lock(LockBase):
         refuses to lock, and `OSError` where the file cannot be opened.
         """
         if self._holdings:
-            holding = self._own_holding()
+            holding = self._holdings.own()
             if holding is not None:
                 return holding.fh  # type: ignore[no-any-return]
         if timeout is not None:
             self._warn_if_timeout_is_useless()
         if fail_when_locked is None:
             fail_when_locked = self.fail_when_locked
-        if timeout is None:
-            timeout = self.timeout
-        if not int(self.flags) & constants.LOCK_NB:
+        if self._is_blocking:
             timeout = _deadline.INFINITY
-        may_wait = not fail_when_locked and timeout > 0
+        elif timeout is None:
+            timeout = self.timeout
         try:
-            fh, opened = self._open_and_try(may_wait)
+            fh, opened = _acquisition.open_and_try(
+                self, may_wait=not fail_when_locked and timeout > 0
+            )
         except exceptions.AlreadyLocked as failure:
-            self._explain(failure, None)
+            _acquisition.explain(failure, [self._path])
             raise
         if opened is None:
             return self._publish(fh, None)
-        return self._acquire_in_turn(fh, opened, timeout, check_interval)
+        contender = _acquisition.Contender(
+            self, fh, opened, is_shared=self._is_shared
+        )
+        fh, turn = contender.hold(
+            lambda pause: self._timeout_generator(
+                timeout, check_interval, pause
+            )
+        )
+        return self._publish(fh, turn)
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free now; whether we hold it.
@@ -321,11 +314,12 @@ class Lock(LockBase):
         >>> lock = Lock(os.path.join(tempfile.mkdtemp(), 'lock'))
         >>> lock.try_acquire()
         True
+        >>> lock.release()
         """
-        if self._holdings and self._own_holding() is not None:
+        if self._holdings and self._holdings.own() is not None:
             return True
         try:
-            fh, _ = self._open_and_try(may_wait=False)
+            fh, _ = _acquisition.open_and_try(self, may_wait=False)
         except exceptions.AlreadyLocked:
             return False
         self._publish(fh, None)
@@ -340,13 +334,14 @@ class Lock(LockBase):
         the error is raised, after the release, if that fails. Other failures
         of the clean-up are logged to `portalocker.utils`.
         """
-        holding = self._take_out()
+        holding = self._holdings.take_out()
+        self.fh = self._holdings.any_handle() if self._holdings else None
         if holding is not None:
             self._let_go(holding)
 
     def __enter__(self) -> IO[Any]:
         fh = self.acquire()
-        self._enter()
+        self._holdings.enter()
         return fh
 
     def __exit__(
@@ -355,24 +350,9 @@ class Lock(LockBase):
         exc_value: BaseException | None,
         traceback: python_types.TracebackType | None,
     ) -> Any:
-        if self._exit():
+        if self._holdings.leave():
             self.release()
         return None
-
-    def _enter(self) -> None:
-        """This thread is one `with` block deeper in."""
-        holding = self._holdings.get(_claimant.current_claimant())
-        if holding is not None:
-            holding.depth += 1
-
-    def _exit(self) -> bool:
-        """Whether this thread leaves its outermost `with` block."""
-        holding = self._holdings.get(_claimant.current_claimant())
-        if holding is None:
-            # Whoever holds by now: it is not ours to release
-            return False
-        holding.depth -= 1
-        return holding.depth <= 0
 
     def __del__(self) -> None:
         """A handle that outlives the lock object keeps the lock."""
@@ -384,23 +364,13 @@ class Lock(LockBase):
     def _get_fh(self) -> IO[Any]:
         """Open the file."""
         if self.truncate:
-            return open(  # noqa: SIM115 - the lock closes it
-                self._path, self._open_mode, **self._kwargs_to_open_intact()
-            )
+            # Only the holder may truncate: open the file as it is
+            kwargs = dict(self.file_open_kwargs)
+            kwargs['opener'] = _opening.intact_opener(kwargs.get('opener'))
+            return open(self._path, self._open_mode, **kwargs)
         if self.file_open_kwargs:
             return open(self._path, self.mode, **self.file_open_kwargs)
         return open(self._path, self.mode)
-
-    def _kwargs_to_open_intact(self) -> dict[str, Any]:
-        """Open without truncating: only the holder may do that."""
-        kwargs = dict(self.file_open_kwargs)
-        opener = kwargs.get('opener') or _plain_opener
-
-        def open_intact(path: str, flags: int) -> int:
-            return opener(path, flags & ~os.O_TRUNC)  # type: ignore[no-any-return]
-
-        kwargs['opener'] = open_intact
-        return kwargs
 
     def _get_lock(self, fh: IO[Any]) -> IO[Any]:
         """Try to lock the open file, without waiting."""
@@ -414,129 +384,37 @@ class Lock(LockBase):
             fh.truncate(0)
         return fh
 
-    def _lock_path(self, fh: IO[Any]) -> Any:
-        """The path that has to lead to `fh`: what it was opened by."""
-        name = getattr(fh, 'name', None)
-        return name if isinstance(name, (str, bytes)) else self._path
-
-    def _own_holding(self) -> _Holding | None:
-        claimant = _claimant.current_claimant()
-        holding = self._holdings.get(claimant)
-        if holding is not None and getattr(holding.fh, 'closed', False):
-            # Closing the handle let the lock go
-            self._take_out()
-            self._forget(holding)
-            return None
-        return holding
-
-    def _open_and_try(
-        self, may_wait: bool
-    ) -> tuple[IO[Any], os.stat_result | None]:
-        """Open the file, and hold it if it is free and nobody is before us.
-
-        The open file, with its status exactly if we have to wait for it.
-        """
-        while True:
-            fh = self._get_fh()
-            try:
-                fd = fh.fileno()
-                opened = os.fstat(fd)
-                if (
-                    may_wait
-                    and portalocker.uses_flock()
-                    and _wakeup.must_queue(fd, opened.st_dev)
-                ):
-                    return fh, opened
-                _acquisition.lock_verified(self, fh, opened)
-                return fh, None
-            except _acquisition.StaleFile:
-                _acquisition.shut(fh)
-            except exceptions.AlreadyLocked:
-                if may_wait:
-                    return fh, opened
-                _acquisition.shut(fh)
-                raise
-            except BaseException:
-                _acquisition.shut(fh)
-                raise
-
-    def _acquire_in_turn(
-        self,
-        fh: IO[Any],
-        opened: os.stat_result,
-        timeout: float,
-        check_interval: float | None,
-    ) -> IO[Any]:
-        """Wait for our turn, in line."""
-        started = time.perf_counter()
-        contender = _acquisition.Contender(
-            self, fh, opened, is_shared=self._is_shared
-        )
-        ticks = self._timeout_generator(
-            timeout, check_interval, contender.pause
-        )
-        try:
-            fh, turn = contender.hold(ticks)
-        except exceptions.AlreadyLocked as failure:
-            self._explain(failure, time.perf_counter() - started)
-            raise
-        return self._publish(fh, turn)
-
-    def _explain(
-        self, failure: exceptions.AlreadyLocked, waited: float | None
-    ) -> None:
-        """Tell the failure what only we know: the file, its holders."""
-        failure.fh = None
-        failure.filename = self._path
-        failure.waited = waited
-        failure.holders = _owner.holders_of(self._path)
-
     def _publish(self, fh: IO[Any], turn: Any) -> IO[Any]:
         """Make the hold known; nothing can fail after it."""
-        holding = _Holding(fh, turn)
+        holding = _holdings.Holding(fh, turn)
         try:
             self._prepare_fh(fh)
         except BaseException:
             self._let_go(holding)
             raise
-        self._holdings[_claimant.current_claimant()] = holding
+        self._holdings[_holdings.current_claimant()] = holding
         self.fh = fh
         return fh
 
-    def _take_out(self) -> _Holding | None:
-        """Take a hold out of the object, ours first, so that it ends once."""
-        claimant = _claimant.current_claimant()
-        holding = self._holdings.pop(claimant, None)
-        if holding is None:
-            try:
-                _, holding = self._holdings.popitem()
-            except KeyError:
-                self.fh = None
-                return None
-        self.fh = None
-        for other in self._holdings.values():
-            self.fh = other.fh
-        return holding
-
-    def _let_go(self, holding: _Holding) -> None:
+    def _let_go(self, holding: _holdings.Holding) -> None:
         """Flush, unlock, wake the next in line, close."""
         fh = holding.fh
-        if getattr(fh, 'closed', False):
-            self._forget(holding)
-            return
         unwritten: OSError | None = None
         try:
             fh.flush()
         except OSError as error:
             unwritten = error
+        except ValueError:  # closed by hand: there is nothing to let go
+            holding.pass_on()
+            return
         try:
             portalocker.unlock(fh)
-        except Exception as error:
+        except Exception as error:  # whatever LOCKER raises
             self._log_clean_up('unlock', error)
-        self._forget(holding)
+        holding.pass_on()
         try:
             fh.close()
-        except Exception as error:
+        except Exception as error:  # whatever the user's opener gave us
             if unwritten is None:
                 self._log_clean_up('close', error)
         if unwritten is not None:
@@ -546,24 +424,18 @@ class Lock(LockBase):
             )
             raise unwritten
 
-    def _forget(self, holding: _Holding) -> None:
-        """The lock is let go: wake who is next in line."""
-        turn, holding.turn = holding.turn, None
-        if turn is not None:
-            turn.close()
-
     def _log_clean_up(self, verb: str, error: Exception) -> None:
         _utils_logger().warning('cannot %s %r: %s', verb, self._path, error)
 
     def _forget_parent(self) -> None:
-        holdings, self._holdings = self._holdings, {}
+        holdings, self._holdings = self._holdings, _holdings.Holdings()
         self.fh = None
         for holding in holdings.values():
-            self._forget(holding)
+            holding.pass_on()
             _after_fork.part_with(holding.fh)
 
     def _warn_if_timeout_is_useless(self) -> None:
-        if self._has_warned or int(self.flags) & constants.LOCK_NB:
+        if self._has_warned or not self._is_blocking:
             return
         import warnings
 
@@ -605,7 +477,7 @@ class RLock(Lock):
     @property
     def _acquire_count(self) -> int:
         """How often the calling thread has to release."""
-        holding = self._own_holding() if self._holdings else None
+        holding = self._holdings.own() if self._holdings else None
         return holding.depth if holding is not None else 0
 
     def acquire(
@@ -616,14 +488,14 @@ class RLock(Lock):
     ) -> IO[Any]:
         """Take the lock once more; see `Lock.acquire`."""
         fh = super().acquire(timeout, check_interval, fail_when_locked)
-        self._holdings[_claimant.current_claimant()].depth += 1
+        self._holdings.enter()
         return fh
 
     def try_acquire(self) -> bool:
         """Take the lock once more if it is free or ours; whether we did."""
         is_held = super().try_acquire()
         if is_held:
-            self._holdings[_claimant.current_claimant()].depth += 1
+            self._holdings.enter()
         return is_held
 
     def release(self) -> None:
@@ -631,7 +503,7 @@ class RLock(Lock):
 
         Raises `LockException` in a thread that has nothing to release.
         """
-        holding = self._holdings.get(_claimant.current_claimant())
+        holding = self._holdings.get(_holdings.current_claimant())
         if holding is None:
             raise exceptions.LockException(
                 f'cannot release {self._path!r}: this thread does not hold it'
@@ -650,7 +522,7 @@ class RLock(Lock):
         traceback: python_types.TracebackType | None,
     ) -> Any:
         # A forked child leaves the block of its parent: nothing to undo
-        if self._holdings.get(_claimant.current_claimant()) is not None:
+        if self._holdings.get(_holdings.current_claimant()) is not None:
             self.release()
         return None
 
@@ -692,7 +564,7 @@ class TemporaryFileLock(Lock):
             check_interval,
             fail_when_locked,
             flags,
-            opener=_removal.nofollow_opener,
+            opener=_opening.nofollow_opener,
         )
 
     def acquire(
@@ -717,7 +589,7 @@ class TemporaryFileLock(Lock):
             raise
 
     def _check_not_lost(self) -> None:
-        holding = self._own_holding()
+        holding = self._holdings.own()
         if holding is not None and not _file_identity.still_names(
             self._path, _acquisition.status_of(holding.fh)
         ):
@@ -734,13 +606,13 @@ class TemporaryFileLock(Lock):
 
     def _publish(self, fh: IO[Any], turn: Any) -> IO[Any]:
         super()._publish(fh, turn)
-        holding = self._holdings[_claimant.current_claimant()]
+        holding = self._holdings[_holdings.current_claimant()]
         holding.remains = _removal.Remains(
             fh, self._path, self._companions, is_shared=self._is_shared
         )
         return fh
 
-    def _let_go(self, holding: _Holding) -> None:
+    def _let_go(self, holding: _holdings.Holding) -> None:
         """Remove the file while it is still locked, where that is possible."""
         if os.name == 'posix':
             self._remove(holding)
@@ -749,7 +621,7 @@ class TemporaryFileLock(Lock):
             super()._let_go(holding)
             _removal.reap(self._path, self._companions)
 
-    def _remove(self, holding: _Holding) -> None:
+    def _remove(self, holding: _holdings.Holding) -> None:
         if holding.fh.closed:
             return
         try:
@@ -767,11 +639,6 @@ class TemporaryFileLock(Lock):
                     'not unlinking %r: it is not the file that was locked',
                     self._path,
                 )
-
-    def _forget(self, holding: _Holding) -> None:
-        if holding.remains is not None:
-            holding.remains.detach()
-        super()._forget(holding)
 
 
 class PidFileLock(TemporaryFileLock):
@@ -852,7 +719,7 @@ class PidFileLock(TemporaryFileLock):
 
     def _record_once(self) -> None:
         """Write the process id when the lock was just taken."""
-        holding = self._sidecar._own_holding()
+        holding = self._sidecar._holdings.own()
         if holding is None or holding.has_record:
             return
         try:
@@ -893,7 +760,7 @@ class PidFileLock(TemporaryFileLock):
             if failure.holder is None:
                 raise
             return failure.holder.pid
-        self._sidecar._enter()
+        self._sidecar._holdings.enter()
         return None
 
     def __exit__(
@@ -902,7 +769,7 @@ class PidFileLock(TemporaryFileLock):
         exc_value: BaseException | None,
         traceback: python_types.TracebackType | None,
     ) -> Any:
-        if self._sidecar._exit():
+        if self._sidecar._holdings.leave():
             self.release()
         return None
 
@@ -928,48 +795,11 @@ class _FailClosed:
 
     def __enter__(self) -> PidFileLock:
         self._lock.acquire()
-        self._lock._sidecar._enter()
+        self._lock._sidecar._holdings.enter()
         return self._lock
 
     def __exit__(self, *exc_info: object) -> None:
         self._lock.__exit__(None, None, None)
-
-
-class _SlotDoor:
-    """The files of a semaphore as something to contend for.
-
-    The first file carries the line; whoever's turn it is looks at them all.
-    """
-
-    def __init__(
-        self, semaphore: BoundedSemaphore, filenames: Sequence[pathlib.Path]
-    ) -> None:
-        self._semaphore = semaphore
-        self._filenames = filenames
-
-    def _get_fh(self) -> int:
-        return _removal.nofollow_opener(
-            os.fspath(self._filenames[0]), os.O_RDWR | os.O_CREAT
-        )
-
-    def _get_lock(self, fh: int) -> None:
-        if self._semaphore.lock is None and not self._semaphore.try_lock(
-            self._filenames
-        ):
-            raise exceptions.AlreadyLocked
-
-    def _lock_path(self, fh: int) -> pathlib.Path:
-        return self._filenames[0]
-
-    def somebody_waits(self) -> bool:
-        """Whether others stand in line already."""
-        if not portalocker.uses_flock():
-            return False
-        fd = self._get_fh()
-        try:
-            return _wakeup.must_queue(fd, os.fstat(fd).st_dev)
-        finally:
-            os.close(fd)
 
 
 class BoundedSemaphore(LockBase):
@@ -1074,38 +904,20 @@ class BoundedSemaphore(LockBase):
         """
         if self.lock is not None:
             raise exceptions.AlreadyActive('Already locked')
-        door = _SlotDoor(self, self.get_filenames())
-        if not door.somebody_waits() and self.try_lock(door._filenames):
+        places = _places.Places(self, self.get_filenames())
+        if not places.somebody_waits() and self.try_lock(places.paths):
             return self.lock
-        started = time.perf_counter()
-        fd = door._get_fh()
-        contender = _acquisition.Contender(
-            door, fd, os.fstat(fd), is_shared=True, also=door._filenames[1:]
-        )
-        ticks = self._timeout_generator(
-            timeout, check_interval, contender.pause
-        )
         try:
-            fd, _ = contender.hold(ticks)
-        except exceptions.AlreadyLocked as failure:
+            places.wait_for_one(
+                lambda pause: self._timeout_generator(
+                    timeout, check_interval, pause
+                )
+            )
+        except exceptions.AlreadyLocked:
             if coalesce(fail_when_locked, self.fail_when_locked):
-                self._explain_full(failure, time.perf_counter() - started)
                 raise
             return None
-        os.close(fd)
         return self.lock
-
-    def _explain_full(
-        self, failure: exceptions.AlreadyLocked, waited: float
-    ) -> None:
-        failure.args = ()
-        failure.filename = os.fspath(self.get_filename(0))
-        failure.waited = waited
-        failure.holders = tuple(
-            holder
-            for filename in self.get_filenames()
-            for holder in _owner.holders_of(os.fspath(filename))
-        )
 
     def try_lock(self, filenames: Iterable[types.Filename]) -> bool:
         """Take one of these places if one is free; whether we did.
@@ -1116,7 +928,7 @@ class BoundedSemaphore(LockBase):
             slot = Lock(
                 filename,
                 fail_when_locked=True,
-                opener=_removal.nofollow_opener,
+                opener=_opening.nofollow_opener,
             )
             if slot.try_acquire():
                 self._keep(slot)
@@ -1140,11 +952,8 @@ class BoundedSemaphore(LockBase):
             slot.release()
 
     def __enter__(self) -> Lock:
-        slot = self.acquire()
-        if slot is None:
-            failure = exceptions.AlreadyLocked()
-            self._explain_full(failure, self.timeout)
-            raise failure
+        slot = self.acquire(fail_when_locked=True)
+        assert slot is not None
         return slot
 
     def _forget_parent(self) -> None:
@@ -1213,23 +1022,3 @@ def open_atomic(
         follow_symlinks=follow_symlinks,
         make_parents=make_parents,
     )
-
-
-def _path_text(filename: Any) -> str:
-    """A path as text, from whatever names one."""
-    if isinstance(filename, str):
-        return filename
-    if isinstance(filename, bytes) or hasattr(filename, '__fspath__'):
-        return os.fsdecode(filename)
-    return str(filename)
-
-
-def _absolute_path(filename: str) -> str:
-    try:
-        return os.path.abspath(filename)
-    except FileNotFoundError:  # the current directory is gone
-        return filename
-
-
-def _plain_opener(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o666)

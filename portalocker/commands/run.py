@@ -20,12 +20,6 @@ SUMMARY = 'run a command while holding a lock on a file'
 #: exit statuses of our own, as env(1) and timeout(1) have them
 CANNOT_LOCK, CANNOT_EXECUTE, NOT_FOUND = 125, 126, 127
 
-#: what is passed on to the command, where the system has it
-_FORWARDED_NAMES = (
-    'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGTERM', 'SIGUSR1', 'SIGUSR2',
-    'SIGCONT', 'SIGWINCH', 'SIGALRM',
-)  # fmt: skip
-
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _SI_KERNEL = 0x80  # <asm-generic/siginfo.h>: sent by the terminal, not by kill
 
@@ -199,25 +193,17 @@ if sys.platform == 'win32':
             signal.signal(signal.SIGINT, before)
 
 else:
+    #: what is passed on to the command
+    _FORWARDED = (
+        *(signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM),
+        *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM),
+        *(signal.SIGCONT, signal.SIGWINCH),
+    )
 
     def _command_runner(command: Sequence[str]) -> Callable[[], int]:
         """What runs the command: all that takes time is done by now."""
-        signals = _signals_to_forward()
         prepare_child = _preparation_of_child()
-        return lambda: _run_on_posix(command, signals, prepare_child)
-
-    def _signals_to_forward() -> set[signal.Signals]:
-        """What we take part in: signals that we were not told to ignore."""
-        numbers = {
-            getattr(signal, name)
-            for name in _FORWARDED_NAMES
-            if hasattr(signal, name)
-        }
-        return {
-            number
-            for number in numbers
-            if signal.getsignal(number) is not signal.SIG_IGN
-        }
+        return lambda: _run_on_posix(command, prepare_child)
 
     def _preparation_of_child() -> Callable[[], None]:
         """What the child does between fork and exec."""
@@ -246,16 +232,14 @@ else:
         return lambda: prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
     def _run_on_posix(
-        command: Sequence[str],
-        signals: set[signal.Signals],
-        prepare_child: Callable[[], None],
+        command: Sequence[str], prepare_child: Callable[[], None]
     ) -> int:
         """Run the command and pass signals on to it until it ends."""
         # Signals stay pending until we ask for them, so none comes at a bad
         # moment. BSD drops pending signals that nobody handles.
         for number in (signal.SIGCHLD, signal.SIGCONT, signal.SIGWINCH):
             signal.signal(number, lambda *_: None)
-        awaited = {*signals, signal.SIGCHLD}
+        awaited = {*_FORWARDED, signal.SIGCHLD}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
         try:
             child = subprocess.Popen(

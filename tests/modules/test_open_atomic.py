@@ -8,7 +8,6 @@ import io
 import os
 import pathlib
 import pickle
-import resource
 import shutil
 import stat
 import subprocess
@@ -26,6 +25,9 @@ is_root = hasattr(os, 'geteuid') and os.geteuid() == 0
 needs_root = pytest.mark.skipif(not is_root, reason='needs root')
 needs_dir_fd = pytest.mark.skipif(
     os.open not in os.supports_dir_fd, reason='needs directory descriptors'
+)
+needs_posix = pytest.mark.skipif(
+    os.name == 'nt', reason='forks, links, fifos, modes'
 )
 NOBODY = 65534
 
@@ -146,6 +148,7 @@ def test_every_kind_of_path_is_taken(
     assert caught.value.filename == str(target)
 
 
+@needs_posix
 def test_name_that_is_no_text_is_taken(place: pathlib.Path) -> None:
     path = os.fsencode(place) + b'/\xff\xfe'
     if sys.platform == 'darwin':
@@ -289,6 +292,7 @@ def test_failing_sync_publishes_nothing(
     assert _names(place) == []
 
 
+@needs_posix
 @pytest.mark.parametrize('size', [5_000, 100_000])
 @pytest.mark.parametrize('overwrite', [False, True])
 def test_file_that_may_not_grow_publishes_nothing(
@@ -299,6 +303,8 @@ def test_file_that_may_not_grow_publishes_nothing(
         path.write_bytes(b'old')
 
     def publish() -> None:
+        import resource
+
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         with (
             pytest.raises(OSError, match=os.strerror(errno.EFBIG)),
@@ -335,6 +341,7 @@ def test_full_disk_publishes_nothing(place: pathlib.Path) -> None:
         subprocess.run(['umount', str(disk)], check=True)
 
 
+@needs_posix
 def test_unwritable_directory_is_refused_on_entering(
     place: pathlib.Path,
 ) -> None:
@@ -364,7 +371,7 @@ def test_existing_destination_is_refused_on_entering(
     assert error.errno == errno.EEXIST
     assert error.strerror == os.strerror(errno.EEXIST)
     assert error.filename == str(old)
-    assert str(old) in str(error)
+    assert repr(str(old)) in str(error)
     assert old.read_bytes() == b'old'
     assert _names(place) == ['target']
 
@@ -397,6 +404,7 @@ def test_refusal_can_be_pickled(old: pathlib.Path) -> None:
     assert again.filename == str(old)
 
 
+@needs_posix
 @pytest.mark.parametrize('kind', ['link', 'dangling', 'directory', 'fifo'])
 def test_whatever_exists_is_refused(target: pathlib.Path, kind: str) -> None:
     if kind == 'directory':
@@ -420,7 +428,7 @@ def test_payload_is_given_back_when_somebody_was_faster(
         target.write_bytes(b'theirs')
     assert target.read_bytes() == b'theirs'
     (kept,) = (name for name in _names(place) if name != 'target')
-    assert str(place / kept) in str(caught.value)
+    assert repr(str(place / kept)) in str(caught.value)
     assert caught.value.filename2 == str(place / kept)
     assert caught.value.filename == str(target)
     assert (place / kept).read_bytes() == b'ours'
@@ -476,6 +484,7 @@ def test_overwrite_creates_what_is_missing(target: pathlib.Path) -> None:
     assert target.read_bytes() == b'new'
 
 
+@needs_posix
 def test_readers_see_the_old_or_the_new(old: pathlib.Path) -> None:
     with open(old, 'rb') as reader:
         with open_atomic(old, overwrite=True) as fh:
@@ -486,6 +495,7 @@ def test_readers_see_the_old_or_the_new(old: pathlib.Path) -> None:
         assert reader.read() == b'old'
 
 
+@needs_posix
 def test_read_only_file_is_refused(
     place: pathlib.Path, old: pathlib.Path
 ) -> None:
@@ -505,6 +515,31 @@ def test_read_only_file_is_refused(
     assert _names(place) == ['target']
 
 
+def test_read_only_mark_of_windows_is_heeded(old: pathlib.Path) -> None:
+    if os.name != 'nt':
+        pytest.skip('users and modes decide')
+    old.chmod(0o444)
+    with pytest.raises(PermissionError):
+        open_atomic(old, overwrite=True).__enter__()
+    old.chmod(0o666)
+    assert old.read_bytes() == b'old'
+
+
+def test_file_that_stays_open_on_windows_gives_the_payload_back(
+    place: pathlib.Path, old: pathlib.Path
+) -> None:
+    if os.name != 'nt':
+        pytest.skip('open files are replaced')
+    writer = open_atomic(old, overwrite=True)
+    writer.__enter__().write(b'new')
+    with open(old, 'rb'), pytest.raises(PermissionError) as caught:
+        writer.__exit__(None, None, None)
+    assert old.read_bytes() == b'old'
+    assert pathlib.Path(caught.value.filename2).read_bytes() == b'new'
+    assert len(_names(place)) == 2
+
+
+@needs_posix
 def test_running_program_is_replaced(target: pathlib.Path) -> None:
     shutil.copy('/bin/cat', target)
     target.chmod(0o755)
@@ -523,6 +558,7 @@ def test_running_program_is_replaced(target: pathlib.Path) -> None:
     assert stat.S_IMODE(target.stat().st_mode) == 0o755
 
 
+@needs_posix
 def test_unreadable_file_is_replaced(place: pathlib.Path) -> None:
     path = place / 'write-only'
 
@@ -538,6 +574,7 @@ def test_unreadable_file_is_replaced(place: pathlib.Path) -> None:
     assert path.read_bytes() == b'new'
 
 
+@needs_posix
 def test_link_is_written_through(
     place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -558,6 +595,7 @@ def test_link_is_written_through(
     assert _names(place / 'deep') == ['real']
 
 
+@needs_posix
 def test_dangling_link_is_written_through(place: pathlib.Path) -> None:
     (place / 'link').symlink_to('deep/real')
     with open_atomic(place / 'link', overwrite=True) as fh:
@@ -565,6 +603,7 @@ def test_dangling_link_is_written_through(place: pathlib.Path) -> None:
     assert (place / 'deep' / 'real').read_bytes() == b'new'
 
 
+@needs_posix
 def test_link_in_a_circle_is_refused(place: pathlib.Path) -> None:
     (place / 'link').symlink_to('other')
     (place / 'other').symlink_to('link')
@@ -573,6 +612,7 @@ def test_link_in_a_circle_is_refused(place: pathlib.Path) -> None:
     assert _names(place) == ['link', 'other']
 
 
+@needs_posix
 def test_link_that_is_not_followed_is_replaced(
     place: pathlib.Path, old: pathlib.Path
 ) -> None:
@@ -589,6 +629,7 @@ def test_link_that_is_not_followed_is_replaced(
     assert (place / 'link').stat().st_mode == (place / 'plain').stat().st_mode
 
 
+@needs_posix
 def test_link_to_a_read_only_file_is_refused(place: pathlib.Path) -> None:
     def publish() -> None:
         (place / 'real').write_bytes(b'old')
@@ -601,6 +642,7 @@ def test_link_to_a_read_only_file_is_refused(place: pathlib.Path) -> None:
     assert (place / 'real').read_bytes() == b'old'
 
 
+@needs_posix
 @pytest.mark.parametrize('kind', ['directory', 'link to one'])
 def test_directory_is_never_replaced(target: pathlib.Path, kind: str) -> None:
     if kind == 'directory':
@@ -612,6 +654,7 @@ def test_directory_is_never_replaced(target: pathlib.Path, kind: str) -> None:
     assert caught.value.filename == str(target)
 
 
+@needs_posix
 def test_fifo_is_never_replaced(target: pathlib.Path) -> None:
     os.mkfifo(target)
     with pytest.raises(OSError, match='not a regular file'):
@@ -721,6 +764,7 @@ def test_path_that_ends_in_a_slash_is_refused(place: pathlib.Path) -> None:
     assert _names(place) == []
 
 
+@needs_posix
 def test_name_that_is_too_long_is_refused_on_entering(
     place: pathlib.Path,
 ) -> None:

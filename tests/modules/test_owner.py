@@ -184,15 +184,30 @@ sys.stdin.read()
 
 def test_waiters_are_listed_in_the_order_of_their_arrival(path: str) -> None:
     now = time.monotonic_ns()
-    late, early = ticket(path, now - 10**9), ticket(path, now - 5 * 10**9)
-    first, second = _owner.waiters_of(path)
-    os.close(late)
-    os.close(early)
-    assert first.waiting is not None
-    assert second.waiting is not None
-    assert first.waiting >= 5
-    assert first.waiting - second.waiting == pytest.approx(4)
-    assert (first.pid, first.command) == (None, None)
+    fds = [ticket(path, now - seconds * 10**9) for seconds in (5, 9, 1)]
+    waiters = _owner.waiters_of(path)
+    for fd in fds:
+        os.close(fd)
+    seconds = [waiter.waiting or 0 for waiter in waiters]
+    assert seconds[0] >= 9
+    assert [seconds[0] - n for n in seconds] == pytest.approx([0, 4, 8])
+    assert {(waiter.pid, waiter.command) for waiter in waiters} == {
+        (None, None)
+    }
+
+
+def test_waiters_in_the_kernel_come_after_those_in_line() -> None:
+    def row(start: int, *, blocked: bool) -> _owner.LockRow:
+        return _owner.LockRow(
+            'OFDLCK', pid=None, shared=False, start=start, blocked=blocked
+        )
+
+    base = constants.TICKET_BASE
+    rows = [row(7, blocked=True), row(base, blocked=False)]
+    rows += [row(3, blocked=True), row(5, blocked=False)]
+    waiting = [waiter.waiting for waiter in _owner.waiters_in(rows)]
+    assert waiting[0] is not None
+    assert waiting[1:] == [None, None]
 
 
 def test_waiter_with_a_ticket_is_no_holder(path: str) -> None:

@@ -461,17 +461,21 @@ class TestNamedDraft:
         import fcntl
 
         real_flock = fcntl.flock
-        refusals = [BlockingIOError(errno.EAGAIN, 'reaped')]
+        taken: list[str] = []
 
         def refuse_the_first(fd: int, flags: int) -> None:
-            if refusals:
-                raise refusals.pop()
+            if not taken:
+                taken.extend(_names(place))
+                raise BlockingIOError(errno.EAGAIN, 'held by a reaper')
             real_flock(fd, flags)
 
         monkeypatch.setattr(fcntl, 'flock', refuse_the_first)
         with AtomicWriter(place / 'new') as fh:
             fh.write(b'payload')
-        assert not refusals
+            assert len(_names(place)) == 2
+        # the reaper removes what it holds
+        assert _names(place) == sorted([*taken, 'new'])
+        assert (place / taken[0]).read_bytes() == b''
         assert (place / 'new').read_bytes() == b'payload'
 
     def test_works_where_nothing_can_be_locked(
@@ -509,6 +513,51 @@ class TestNamedDraft:
         assert numbers == []
         assert not (place / 'elsewhere').exists()
         assert planted.is_symlink()
+
+
+@pytest.mark.usefixtures('way')
+def test_draft_that_appeared_has_one_name(place: pathlib.Path) -> None:
+    anchor = _publication_draft.Anchor(str(place))
+    draft = _publication_draft.open_draft(anchor, 0o666)
+    try:
+        draft.appear_as('new')
+        assert _names(place) == ['new']
+    finally:
+        draft.discard()
+        anchor.close()
+    assert _names(place) == ['new']
+
+
+def test_temporary_name_is_locked_until_it_replaces(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_replace = os.replace
+    locked: list[bool] = []
+
+    def replace(*args: str, **kwargs: int) -> None:
+        (name,) = _names(place)
+        locked.append(not _can_be_reaped(place / name))
+        real_replace(*args, **kwargs)
+
+    monkeypatch.setattr(os, 'replace', replace)
+    with AtomicWriter(place / 'new', overwrite=True):
+        pass
+    assert locked == [True]
+
+
+@pytest.mark.usefixtures('named')
+def test_payload_that_cannot_be_renamed_is_kept_all_the_same(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, 'rename', _refuse(errno.EACCES))
+    monkeypatch.setattr(os, 'replace', _refuse(errno.EBUSY))
+    writer = AtomicWriter(place / 'new', overwrite=True)
+    writer.__enter__().write(b'payload')
+    with pytest.raises(OSError, match='new') as caught:
+        writer.__exit__(None, None, None)
+    kept = pathlib.Path(caught.value.filename2)
+    assert kept.suffix == '.tmp'
+    assert kept.read_bytes() == b'payload'
 
 
 def test_without_a_free_name_the_error_names_the_directory(
@@ -748,6 +797,16 @@ def test_durable_says_what_is_synced(
 
 
 @needs_linux
+def test_copied_draft_is_synced_before_it_appears(
+    place: pathlib.Path, syncs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_copy(monkeypatch)
+    with AtomicWriter(place / 'new'):
+        pass
+    assert syncs == ['fsync file', 'fsync file', 'link']
+
+
+@needs_linux
 def test_full_durability_reaches_directories_we_made(
     place: pathlib.Path, syncs: list[str]
 ) -> None:
@@ -974,6 +1033,14 @@ class TestExtendedAttributes:
         _replace(old, preserve=('owner', 'xattr'))
         assert self.ACCESS not in os.listxattr(old)
 
+    def test_mode_given_leaves_the_access_list_out(
+        self, old: pathlib.Path
+    ) -> None:
+        self.set_or_skip(old, self.ACCESS, self.access_list(6))
+        _replace(old, mode=0o640)
+        assert os.listxattr(old) == []
+        assert _mode(old) == 0o640
+
     def test_list_of_the_directory_is_not_added(
         self, place: pathlib.Path, old: pathlib.Path
     ) -> None:
@@ -1049,6 +1116,9 @@ def test_no_descriptor_is_left_open(place: pathlib.Path) -> None:
     with pytest.raises(KeyError), AtomicWriter(place / 'x'):
         raise KeyError
     _replace(place / 'new')
+    (place / 'link').symlink_to('new')
+    _replace(place / 'link')
+    (place / 'link').unlink()
     AtomicWriter(place / 'abandoned').__enter__()
     assert _names(pathlib.Path('/proc/self/fd')) == before
     assert _names(place) == ['new']

@@ -1,0 +1,107 @@
+"""Which threads hold a lock object, and with which handle."""
+
+from __future__ import annotations
+
+import _thread
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_threads = _thread._local()
+
+
+class Claimant:
+    """One thread, as the holder of a lock.
+
+    Thread numbers are used again for new threads; a token never is, as long
+    as anybody keeps it.
+    """
+
+    __slots__ = ('__weakref__',)
+
+
+def current_claimant() -> Claimant:
+    """The token of the calling thread."""
+    try:
+        token: Claimant = _threads.token
+    except AttributeError:
+        token = _threads.token = Claimant()
+    return token
+
+
+class Holding:
+    """One thread's hold on a lock."""
+
+    # How many `with` blocks, or acquisitions, of the thread are inside it
+    depth = 0
+    # What must not stay behind (temporary files)
+    remains: Any = None
+    # Whether the pid file was written
+    has_record = False
+
+    def __init__(self, fh: Any, turn: Any) -> None:
+        self.fh = fh
+        # Closed when we let go, which wakes the next in line
+        self.turn = turn
+
+    def is_over(self) -> bool:
+        """Whether somebody closed the handle, which let the lock go."""
+        return bool(getattr(self.fh, 'closed', False))
+
+    def pass_on(self) -> None:
+        """The lock is let go: wake the next in line, forget the rest."""
+        turn, self.turn = self.turn, None
+        if turn is not None:
+            turn.close()
+        remains, self.remains = self.remains, None
+        if remains is not None:
+            remains.detach()
+
+
+class Holdings(dict[Claimant, Holding]):
+    """The holds of one lock object: one, or several shared ones.
+
+    Every operation is one step on the dict, so threads need no lock.
+    """
+
+    def own(self) -> Holding | None:
+        """The hold of the calling thread, unless its handle was closed."""
+        claimant = current_claimant()
+        holding = self.get(claimant)
+        if holding is not None and holding.is_over():
+            self.pop(claimant, None)
+            holding.pass_on()
+            return None
+        return holding
+
+    def take_out(self) -> Holding | None:
+        """Take out one hold, our own if there is one, so that it ends once."""
+        holding = self.pop(current_claimant(), None)
+        if holding is None and self:
+            try:
+                _, holding = self.popitem()
+            except KeyError:  # another thread was faster
+                pass
+        return holding
+
+    def any_handle(self) -> Any:
+        """A handle that is still held, or None."""
+        for holding in list(self.values()):
+            return holding.fh
+        return None
+
+    def enter(self) -> None:
+        """The calling thread is one `with` block deeper in."""
+        holding = self.get(current_claimant())
+        if holding is not None:
+            holding.depth += 1
+
+    def leave(self) -> bool:
+        """Whether the calling thread leaves its outermost `with` block."""
+        holding = self.get(current_claimant())
+        if holding is None:
+            # Whoever holds by now: it is not ours to release
+            return False
+        holding.depth -= 1
+        return holding.depth <= 0

@@ -1,0 +1,58 @@
+"""How a lock file is named and opened."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def path_text(filename: Any) -> str:
+    """A path as text, from whatever names one."""
+    if isinstance(filename, str):
+        return filename
+    if isinstance(filename, bytes) or hasattr(filename, '__fspath__'):
+        return os.fsdecode(filename)
+    return str(filename)
+
+
+def absolute_path(filename: str) -> str:
+    """Where it is now: a later chdir changes nothing."""
+    try:
+        return os.path.abspath(filename)
+    except FileNotFoundError:  # the current directory is gone
+        return filename
+
+
+def plain_opener(path: str, flags: int) -> int:
+    """Open like `open()` does."""
+    return os.open(path, flags | getattr(os, 'O_CLOEXEC', 0), 0o666)
+
+
+def intact_opener(
+    opener: Callable[[str, int], int] | None,
+) -> Callable[[str, int], int]:
+    """The opener for mode 'w' that leaves truncating to the holder."""
+    chosen = opener or plain_opener
+
+    def open_intact(path: str, flags: int) -> int:
+        return chosen(path, flags & ~os.O_TRUNC)
+
+    return open_intact
+
+
+def nofollow_opener(path: str, flags: int) -> int:
+    """Open a file that is only a lock: no symbolic link, no waiting FIFO."""
+    flags |= getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)
+    return plain_opener(path, flags)
+
+
+def close_quietly(fh: Any) -> None:
+    """Close a handle we do not hold a lock with, whatever it says."""
+    try:
+        os.close(fh) if isinstance(fh, int) else fh.close()
+    except (OSError, ValueError):
+        pass

@@ -1,0 +1,69 @@
+"""The places of a semaphore as something to contend for."""
+
+from __future__ import annotations
+
+import os
+
+from . import _acquisition, _opening, exceptions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import Any, Protocol
+
+    class PlaceHolder(Protocol):
+        """A semaphore: it takes one of the places for itself."""
+
+        lock: Any
+
+        def try_lock(self, filenames: Sequence[pathlib.Path]) -> bool: ...
+
+
+class Places:
+    """The files of a semaphore, as a `Door`.
+
+    The first file carries the line; whoever's turn it is tries them all.
+    """
+
+    def __init__(
+        self, semaphore: PlaceHolder, paths: Sequence[pathlib.Path]
+    ) -> None:
+        self._semaphore = semaphore
+        self.paths = paths
+        self._path = paths[0]
+
+    def _get_fh(self) -> int:
+        return _opening.nofollow_opener(
+            os.fspath(self._path), os.O_RDWR | os.O_CREAT
+        )
+
+    def _get_lock(self, fh: int) -> None:
+        # It may have one: the first file was replaced while we took it
+        if self._semaphore.lock is None and not self._semaphore.try_lock(
+            self.paths
+        ):
+            raise exceptions.AlreadyLocked
+
+    def somebody_waits(self) -> bool:
+        """Whether others stand in line already."""
+        fd = self._get_fh()
+        try:
+            return _acquisition.others_wait(self, fd, os.fstat(fd))
+        finally:
+            os.close(fd)
+
+    def wait_for_one(
+        self, ticking: Callable[[Callable[[float], object]], Iterator[int]]
+    ) -> None:
+        """Have the semaphore take a place when it is our turn."""
+        fd = self._get_fh()
+        contender = _acquisition.Contender(
+            self, fd, os.fstat(fd), is_shared=True, also=self.paths[1:]
+        )
+        try:
+            fd, _ = contender.hold(ticking)
+        except exceptions.AlreadyLocked as failure:
+            failure.args = ()
+            raise
+        os.close(fd)
