@@ -161,6 +161,7 @@ class Fasteners(Rival):
     name = 'fasteners'
     requirement = 'fasteners'
     module_name = 'fasteners'
+    is_shareable = False  # it says so: not thread-safe
 
     def lock(self, path: str, timeout: float) -> Lockable:
         """Return an `InterProcessLock`."""

@@ -46,6 +46,13 @@ _SELF_ASSIGNMENT = re.compile(
 )
 
 
+# What has local names
+_SCOPES = (
+    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
+    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+)
+
+
 class CombineError(Exception):
     """The package cannot be written as one module; the text says why."""
 
@@ -219,15 +226,11 @@ def _format_and_check(path: pathlib.Path) -> None:
 def _run_quietly(verb: str, command: list[str]) -> None:
     """Run a command that must succeed; its output is shown if it fails."""
     done = subprocess.run(
-        command,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        command, check=False, stdin=subprocess.DEVNULL, capture_output=True
     )
     if done.returncode:
-        output = done.stdout.decode('utf-8', 'replace').strip()
-        raise CombineError(f'cannot {verb} the single file:\n{output}')
+        output = (done.stdout + done.stderr).decode('utf-8', 'replace')
+        raise CombineError(f'cannot {verb} the single file:\n{output.strip()}')
 
 
 def _as_literal(text: str) -> str:
@@ -291,16 +294,14 @@ def _read_file(
         if number in module.verbatim:
             yield line
         elif number not in module.dropped:
-            flat = line.replace('def __getattr__(', getter)
-            is_getter = line.startswith('def __getattr__(')
-            yield _clean_line(flat if is_getter else line, set(module.modules))
+            line = re.sub(r'^def __getattr__\(', getter, line)
+            yield _clean_line(line, set(module.modules))
 
 
 def _clean_line(line: str, names: set[str]) -> str:
-    """Make one line of code flat: `some_import.spam` becomes `spam`.
+    """Make a line flat: `some_import.spam` becomes `spam`, `spam = spam` goes.
 
-    `names` are the imported modules. Strings and comments stay as they are,
-    and an assignment to itself at column 0 disappears.
+    `names` are the imported modules; strings and comments stay as they are.
     """
     if names:
         alternatives = '|'.join(map(re.escape, sorted(names)))
@@ -386,10 +387,12 @@ class _Module:
 
     def check(self) -> None:
         """Raise `CombineError` where one namespace would change the code."""
-        for name, _ in _bindings(self.code, ''):
-            if name in self.modules:
-                raise self._error(1, f'it binds {name!r}, a module of ours')
         for outer in self.code:
+            for name, _ in _bindings(outer, ''):
+                if name in self.modules:
+                    raise self._error(
+                        outer.lineno, f'it binds {name!r}, a module of ours'
+                    )
             for node in ast.walk(outer):
                 if isinstance(node, ast.ImportFrom) and node.level:
                     raise self._error(
@@ -476,44 +479,38 @@ def _bound_name(node: ast.AST) -> str | None:
 @functools.cache
 def _bindings_of(path: pathlib.Path) -> tuple[tuple[str, str], ...]:
     """The names that a file of ours binds, each with what it means there."""
-    return tuple(_bindings(_Module(path).code, f'defined in {path.name}'))
+    definition = f'defined in {path.name}'
+    found = [
+        binding
+        for node in _Module(path).code
+        for binding in _bindings(node, definition)
+    ]
+    imported = {name for name, what in found if what.startswith('import ')}
+    # `fcntl = None` beside `import fcntl` says that this system has none
+    return tuple(
+        (name, what)
+        for name, what in found
+        if name not in imported or not what.endswith('= None')
+    )
 
 
-def _bindings(
-    statements: Iterable[ast.stmt], definition: str
-) -> Iterator[tuple[str, str]]:
-    for node in statements:
-        name = _bound_name(node)
-        if name is not None:
-            yield name, definition
-        elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            source = getattr(node, 'module', '')
-            for alias in node.names:
-                yield _bound_name(alias) or '*', f'{source}.{alias.name}'
-        else:
-            for target in _targets(node):
-                yield target, ast.unparse(node)
-            yield from _bindings(_inner_statements(node), definition)
-
-
-def _targets(node: ast.stmt) -> Iterator[str]:
-    """The names that a statement assigns."""
-    targets = [getattr(node, 'target', None), *getattr(node, 'targets', ())]
-    targets += [item.optional_vars for item in getattr(node, 'items', ())]
-    for target in filter(None, targets):
-        for inner in ast.walk(target):
-            name = _bound_name(inner)
-            if name is not None:
-                yield name
-
-
-def _inner_statements(node: ast.AST) -> Iterator[ast.stmt]:
-    """The statements of the blocks of `if`, `try`, `for` and the like."""
+def _bindings(node: ast.AST, meaning: str) -> Iterator[tuple[str, str]]:
+    """The names that a piece of code binds outside of its functions."""
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        source = getattr(node, 'module', '')
+        for alias in node.names:
+            what = f'import {source}.{alias.name}'
+            yield _bound_name(alias) or alias.name, what
+        return
+    name = _bound_name(node)
+    if name is not None:
+        yield name, meaning
+    if isinstance(node, _SCOPES):
+        return
+    if isinstance(node, ast.stmt):
+        meaning = ast.unparse(node)
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.stmt):
-            yield child
-        elif isinstance(child, (ast.ExceptHandler, ast.match_case)):
-            yield from child.body
+        yield from _bindings(child, meaning)
 
 
 def _check_bindings(paths: Iterable[pathlib.Path]) -> None:

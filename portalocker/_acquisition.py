@@ -9,7 +9,14 @@ import errno
 import os
 import time
 
-from . import _file_identity, _opening, _owner, _wakeup, exceptions, portalocker
+from . import (
+    _file_identity,
+    _opening,
+    _owner,
+    _wakeup,
+    exceptions,
+    portalocker,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,36 +34,6 @@ if TYPE_CHECKING:
         def _get_lock(self, fh: Any) -> Any: ...
 
 
-class StaleFile(Exception):  # noqa: N818 - never leaves this package
-    """The file that was locked is not the one at the path any more."""
-
-
-def lock_verified(door: Door, fh: Any, opened: os.stat_result) -> None:
-    """Lock `fh`; raise `StaleFile` if its path leads elsewhere by now."""
-    try:
-        door._get_lock(fh)
-    except (exceptions.LockException, RuntimeError, TypeError):
-        raise
-    except Exception as error:
-        raise exceptions.LockException(error) from error
-    if not (
-        _file_identity.still_names(door._path, opened)
-        or is_at_its_path(door, fh, opened)
-    ):
-        raise StaleFile
-
-
-def is_at_its_path(door: Door, fh: Any, opened: os.stat_result) -> bool:
-    """Whether the path that `fh` was opened by still leads to its file."""
-    if _file_identity.still_names(door._path, opened):
-        return True
-    # An overridden _get_fh() may have opened another path
-    path = getattr(fh, 'name', None)
-    if not isinstance(path, (str, bytes)) or path == door._path:
-        return False
-    return _file_identity.still_names(path, opened)
-
-
 def descriptor_of(fh: Any) -> int:
     """The descriptor of an open handle."""
     return fh if isinstance(fh, int) else fh.fileno()
@@ -65,6 +42,30 @@ def descriptor_of(fh: Any) -> int:
 def status_of(fh: Any) -> os.stat_result:
     """Device and inode of an open handle."""
     return os.fstat(descriptor_of(fh))
+
+
+def try_to_hold(door: Door, fh: Any, opened: os.stat_result) -> bool:
+    """Lock `fh` without waiting; False if its path leads elsewhere by now.
+
+    Raises `AlreadyLocked` on contention, another `LockException` otherwise.
+    """
+    try:
+        door._get_lock(fh)
+    except (exceptions.LockException, RuntimeError, TypeError):
+        raise
+    except Exception as error:
+        raise exceptions.LockException(error) from error
+    return _file_identity.still_names(door._path, opened) or is_at_its_path(
+        door, fh, opened
+    )
+
+
+def is_at_its_path(door: Door, fh: Any, opened: os.stat_result) -> bool:
+    """Whether the path that `fh` was opened by still leads to its file."""
+    path = getattr(fh, 'name', None)
+    if not isinstance(path, (str, bytes)):
+        path = door._path
+    return _file_identity.still_names(path, opened)
 
 
 def open_and_try(
@@ -84,9 +85,8 @@ def open_and_try(
                 and others_wait(door, fh, opened)
             ):
                 return fh, opened
-            lock_verified(door, fh, opened)
-            return fh, None
-        except StaleFile:
+            if try_to_hold(door, fh, opened):
+                return fh, None
             _opening.close_quietly(fh)
         except exceptions.AlreadyLocked:
             if may_wait:
@@ -191,16 +191,14 @@ class Contender:
 
     def _try_to_hold(self) -> bool:
         try:
-            lock_verified(self._door, self._fh, self._opened)
+            if try_to_hold(self._door, self._fh, self._opened):
+                return True
         except exceptions.AlreadyLocked as failure:
             self._failure = failure
-            if not is_at_its_path(self._door, self._fh, self._opened):
-                self._reopen()
-            return False
-        except StaleFile:
-            self._reopen()
-            return False
-        return True
+            if is_at_its_path(self._door, self._fh, self._opened):
+                return False
+        self._reopen()
+        return False
 
     def _reopen(self) -> None:
         """Contend for the file that is at the path now."""

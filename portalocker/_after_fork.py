@@ -82,7 +82,9 @@ def part_with(fh: Any) -> None:
 
 
 def _reopen(fd: int) -> int:
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = os.O_RDONLY
+    for name in ('O_NONBLOCK', 'O_CLOEXEC'):
+        flags |= getattr(os, name, 0)
     try:
         return os.open(f'/proc/self/fd/{fd}', flags)
     except OSError:  # no /proc, or we may not read the file

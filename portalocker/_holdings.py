@@ -75,15 +75,12 @@ class Holdings(dict[Claimant, Holding]):
             return None
         return holding
 
-    def take_out(self) -> Holding | None:
-        """Take out one hold, our own if there is one, so that it ends once."""
-        holding = self.pop(current_claimant(), None)
-        if holding is None and self:
-            try:
-                _, holding = self.popitem()
-            except KeyError:  # another thread was faster
-                pass
-        return holding
+    def take_any(self) -> Holding | None:
+        """Take out the hold of another thread, so that it ends once."""
+        try:
+            return self.popitem()[1]
+        except KeyError:  # it was faster itself
+            return None
 
     def any_handle(self) -> Any:
         """A handle that is still held, or None."""

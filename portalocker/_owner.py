@@ -312,7 +312,7 @@ def _mark_of_descriptor(fd: int) -> bytes:
     # btrfs and overlayfs show stat() another device, and sometimes another
     # inode, than the lock table
     fields = dict(
-        line.partition(b':')[::2]
+        (line.partition(b':')[0], line.partition(b':')[2])
         for line in _read_proc(f'/proc/self/fdinfo/{fd}').splitlines()
     )
     inode = int(fields.get(b'ino', status.st_ino))

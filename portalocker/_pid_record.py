@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 
+# on Windows a file that somebody reads cannot be replaced
+_REPLACE_PAUSES_SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 _LONGEST_PID = 20  # digits of the largest number any system counts to
 
 
@@ -27,10 +30,19 @@ def write_pid(path: str, pid: int) -> None:
             os.write(fd, text)
         finally:
             os.close(fd)
-        os.replace(beside, path)
+        _put_in_place(beside, path)
     except BaseException:
         os.unlink(beside)
         raise
+
+
+def _put_in_place(beside: str, path: str) -> None:
+    for pause in _REPLACE_PAUSES_SECONDS if os.name == 'nt' else ():
+        try:
+            return os.replace(beside, path)
+        except PermissionError:
+            time.sleep(pause)
+    return os.replace(beside, path)
 
 
 def read_pid(path: str) -> int | None:

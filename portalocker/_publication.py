@@ -173,13 +173,13 @@ class AtomicWriter:
         if found is None:
             return None
         if not self.overwrite:
-            raise self._destination_exists()
+            raise _destination_exists(self.filename)
         if stat.S_ISLNK(found.st_mode):
             if not self.follow_symlinks:
                 return None
             found = self._follow_link()
         if found is not None:
-            self._refuse_irregular(found)
+            _refuse_irregular(found, self.filename)
             self._refuse_read_only(found)
         return found
 
@@ -189,17 +189,6 @@ class AtomicWriter:
         self._anchor.close()
         self._anchor, self._name = anchor, name
         return anchor.status(name)
-
-    def _refuse_irregular(self, found: os.stat_result) -> None:
-        if stat.S_ISDIR(found.st_mode):
-            code, text = errno.EISDIR, os.strerror(errno.EISDIR)
-        elif stat.S_ISLNK(found.st_mode):
-            code, text = errno.ELOOP, os.strerror(errno.ELOOP)
-        elif not stat.S_ISREG(found.st_mode):
-            code, text = errno.EINVAL, 'cannot replace: not a regular file'
-        else:
-            return
-        raise OSError(code, text, self.filename)
 
     def _refuse_read_only(self, found: os.stat_result) -> None:
         """A rename would replace what we may not write."""
@@ -272,7 +261,7 @@ class AtomicWriter:
                 return
             draft.appear_as(self._name)
         except FileExistsError as error:
-            exists = self._destination_exists()
+            exists = _destination_exists(self.filename)
             self._keep(draft, exists)
             raise exists from error
         except OSError as error:
@@ -306,11 +295,6 @@ class AtomicWriter:
                 return None
             raise
 
-    def _destination_exists(self) -> exceptions.DestinationExists:
-        return exceptions.DestinationExists(
-            errno.EEXIST, os.strerror(errno.EEXIST), self.filename
-        )
-
     def _keep(self, draft: Draft, error: OSError) -> None:
         """Let the error say where the bytes are: `filename2`, and a note."""
         error.filename = self.filename
@@ -331,6 +315,24 @@ class AtomicWriter:
                 'survive a power failure'
             )
             raise
+
+
+def _destination_exists(filename: str) -> exceptions.DestinationExists:
+    return exceptions.DestinationExists(
+        errno.EEXIST, os.strerror(errno.EEXIST), filename
+    )
+
+
+def _refuse_irregular(found: os.stat_result, filename: str) -> None:
+    if stat.S_ISDIR(found.st_mode):
+        code, text = errno.EISDIR, os.strerror(errno.EISDIR)
+    elif stat.S_ISLNK(found.st_mode):
+        code, text = errno.ELOOP, os.strerror(errno.ELOOP)
+    elif not stat.S_ISREG(found.st_mode):
+        code, text = errno.EINVAL, 'cannot replace: not a regular file'
+    else:
+        return
+    raise OSError(code, text, filename)
 
 
 def _split(path: str) -> tuple[str, str]:

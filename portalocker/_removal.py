@@ -23,8 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_UNLINK_TRIES = 10  # on Windows a file that somebody has open stays
-_UNLINK_PAUSE_SECONDS = 0.01
+_UNLINK_TRIES = 5  # on Windows a file that somebody has open stays
+_FIRST_UNLINK_PAUSE_SECONDS = 0.001
 
 # Every temporary lock file that this process holds, see `Remains`
 _remains: dict[int, Remains] = {}
@@ -62,19 +62,22 @@ def _is_last_shared_holder(fh: Any) -> bool:
     return True
 
 
-def unlink_if_there(path: str) -> None:
-    """Unlink `path`; try again where somebody has it open (Windows)."""
-    for _ in range(_UNLINK_TRIES if os.name == 'nt' else 1):
+def unlink_if_there(path: str) -> bool:
+    """Unlink `path`; False where somebody keeps it open (Windows)."""
+    pause = _FIRST_UNLINK_PAUSE_SECONDS
+    for _ in range(_UNLINK_TRIES):
         try:
             os.unlink(path)
         except FileNotFoundError:
-            return
+            return True
         except PermissionError:
             if os.name != 'nt':
                 raise
-            time.sleep(_UNLINK_PAUSE_SECONDS)
+            time.sleep(pause)
+            pause *= 2
         else:
-            return
+            return True
+    return False
 
 
 def reap(path: str, companions: tuple[str, ...] = ()) -> bool:
@@ -91,16 +94,19 @@ def reap(path: str, companions: tuple[str, ...] = ()) -> bool:
             fd,
             constants.LockFlags.EXCLUSIVE | constants.LockFlags.NON_BLOCKING,
         )
-        opened = os.fstat(fd)
-        if not _file_identity.still_names(path, opened):
+        if not _file_identity.still_names(path, os.fstat(fd)):
             return False
-        for name in (*companions, path):
-            unlink_if_there(name)
+        for companion in companions:
+            unlink_if_there(companion)
+        if os.name != 'nt':
+            return unlink_if_there(path)
+        portalocker.unlock(fd)
     except (OSError, exceptions.LockException):
         return False
     finally:
         os.close(fd)
-    return True
+    # Windows removes no file that anybody has open: what is held stays
+    return unlink_if_there(path)
 
 
 class Remains:
@@ -145,8 +151,10 @@ class Remains:
             remove_held(
                 fh, self._path, self._companions, is_shared=self._is_shared
             )
-        fh.close()
-        if os.name != 'posix':
+            fh.close()
+        else:
+            portalocker.unlock(fh)
+            fh.close()
             reap(self._path, self._companions)
 
 
@@ -178,7 +186,11 @@ def _remove_all_remains() -> None:
     for remains in list(_remains.values()):
         try:
             remains.remove()
-        except OSError:  # nobody is left to tell
+        except (
+            OSError,
+            ValueError,
+            exceptions.LockException,
+        ):  # nobody to tell
             pass
 
 

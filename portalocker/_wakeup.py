@@ -43,10 +43,9 @@ def must_queue(fd: int, device: int) -> bool:
     try:
         return _is_orderly[device] and _wakeup_queue.somebody_waits(fd)
     except KeyError:
-        _is_orderly[device] = (
-            _wakeup_queue.has_tickets(fd)
-            and _wakeup_filesystem.is_local(fd, device)
-        )
+        _is_orderly[device] = _wakeup_queue.has_tickets(
+            fd
+        ) and _wakeup_filesystem.is_local(fd, device)
         return must_queue(fd, device)
 
 

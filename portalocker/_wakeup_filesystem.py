@@ -6,7 +6,6 @@ a record lock in disguise, which tickets would collide with.
 
 from __future__ import annotations
 
-import os
 import sys
 
 # Known to keep flock and record locks apart and to be changed by this kernel

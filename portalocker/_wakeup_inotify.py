@@ -16,6 +16,8 @@ import os
 import struct
 import time
 
+from . import _wakeup_poll
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,7 +188,7 @@ class Instance:
                         self._leader = interest
                     self._parked[interest] = None
                 if self._leader is interest:
-                    self._poll(remaining)
+                    _wakeup_poll.wait_readable(self.fd, remaining)
                     self.drain()
                 else:
                     interest.park(remaining)
@@ -194,13 +196,6 @@ class Instance:
             self._step_down(interest)
         was_woken, interest.is_woken = interest.is_woken, False
         return was_woken
-
-    def _poll(self, seconds: float) -> None:
-        import select
-
-        poll = select.poll()
-        poll.register(self.fd, select.POLLIN)
-        poll.poll(seconds * 1000)
 
     def _step_down(self, interest: Interest) -> None:
         with self._mutex:

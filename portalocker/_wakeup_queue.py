@@ -18,16 +18,17 @@ Both are hints: the kernel lock alone decides who holds.
 from __future__ import annotations
 
 import errno
-import os
 import sys
 
-from . import _record_lock, constants
+from . import _record_lock, _wakeup_poll, constants
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    import os
+    from typing import Any
 
-if sys.platform != 'win32':
+if sys.platform == 'linux':
     import fcntl
 
     _GET_LOCK: int | None = getattr(fcntl, 'F_OFD_GETLK', None)
@@ -38,6 +39,10 @@ if sys.platform != 'win32':
     _NO_TICKET = _record_lock.pack_range(
         fcntl.F_UNLCK, constants.TICKET_BASE, 0
     )
+else:  # on macOS and the BSDs record locks and flock exclude each other
+    fcntl: Any = None
+    _GET_LOCK = _SET_LOCK = None
+    _ANY_TICKET = _NO_TICKET = b''
 
 _BACKLOG = 64  # successors that died or gave up count until we leave
 _TICKET_TRIES = 4  # two waiters in one nanosecond: the second takes the next
@@ -46,8 +51,7 @@ _FIRST_LOOK_BACK_NANOSECONDS = 1_000_000
 
 def has_tickets(fd: int) -> bool:
     """Whether this system can keep tickets without disturbing flock."""
-    # On macOS and the BSDs record locks and flock exclude each other
-    if sys.platform != 'linux' or _GET_LOCK is None:
+    if _GET_LOCK is None:
         return False
     try:
         fcntl.fcntl(fd, _GET_LOCK, _ANY_TICKET)
@@ -58,7 +62,7 @@ def has_tickets(fd: int) -> bool:
 
 def somebody_waits(fd: int) -> bool:
     """Whether another waiter has a ticket for the file that `fd` has open."""
-    assert sys.platform == 'linux' and _GET_LOCK is not None
+    assert _GET_LOCK is not None
     answer = fcntl.fcntl(fd, _GET_LOCK, _ANY_TICKET)
     if answer == _NO_TICKET:
         return False
@@ -68,7 +72,7 @@ def somebody_waits(fd: int) -> bool:
 
 def _ticket_between(fd: int, start: int, end: int) -> int | None:
     """A ticket of somebody else in [start, end), or None."""
-    assert sys.platform != 'win32' and _GET_LOCK is not None
+    assert _GET_LOCK is not None
     if start >= end:
         return None
     question = _record_lock.pack_range(fcntl.F_WRLCK, start, end - start)
@@ -83,7 +87,14 @@ def _ticket_between(fd: int, start: int, end: int) -> int | None:
 class Ticket:
     """One waiter's turn: its byte, its listener, its predecessor."""
 
-    __slots__ = ('_fd', '_file', '_listener', '_spent', 'number', 'predecessor')
+    __slots__ = (
+        '_fd',
+        '_file',
+        '_listener',
+        '_spent',
+        'number',
+        'predecessor',
+    )
 
     def __init__(
         self,
@@ -139,12 +150,8 @@ class Ticket:
 
     def outlive_predecessor(self, seconds: float) -> bool:
         """Sleep until the predecessor is gone, or for `seconds`; which?"""
-        assert sys.platform != 'win32' and self.predecessor is not None
-        import select
-
-        poll = select.poll()
-        poll.register(self.predecessor, select.POLLIN)
-        if not poll.poll(seconds * 1000):
+        assert self.predecessor is not None
+        if not _wakeup_poll.wait_readable(self.predecessor, seconds):
             return False
         # Closed later: every microsecond counts just now
         self._spent, self.predecessor = self.predecessor, None
@@ -159,7 +166,7 @@ class Ticket:
 
     def drop(self) -> None:
         """Leave the line; whoever follows is not woken yet."""
-        assert sys.platform != 'win32' and _SET_LOCK is not None
+        assert _SET_LOCK is not None
         # Not left to the close of fd: a forked child may share it
         request = _record_lock.pack_range(fcntl.F_UNLCK, self.number, 1)
         try:
@@ -197,7 +204,7 @@ def take_ticket(
 
 
 def _lock_byte(fd: int, number: int) -> None:
-    assert sys.platform != 'win32' and _SET_LOCK is not None
+    assert _SET_LOCK is not None
     try:
         request = _record_lock.pack_range(fcntl.F_WRLCK, number, 1)
         fcntl.fcntl(fd, _SET_LOCK, request)
@@ -210,12 +217,12 @@ def _lock_byte(fd: int, number: int) -> None:
 
 
 def _unix_socket() -> _socket.socket:
-    assert sys.platform == 'linux'
     import _socket
 
+    linux: Any = _socket
     return _socket.socket(
-        _socket.AF_UNIX,
-        _socket.SOCK_STREAM | _socket.SOCK_NONBLOCK | _socket.SOCK_CLOEXEC,
+        linux.AF_UNIX,
+        linux.SOCK_STREAM | linux.SOCK_NONBLOCK | linux.SOCK_CLOEXEC,
     )
 
 

@@ -7,25 +7,27 @@ understands: the values of `fcntl` on POSIX, of `msvcrt` on Windows.
 
 import enum
 import os
+import sys
 
-if os.name == 'nt':  # pragma: no cover - executed by tests/windows_on_linux
+if os.name not in ('nt', 'posix'):
+    raise RuntimeError(
+        f'cannot lock files on {os.name!r}: only POSIX and Windows are known'
+    )
+
+if sys.platform == 'win32':  # executed by tests/windows_on_linux
     import msvcrt
 
     LOCK_EX = 0x1  # exclusive
     LOCK_SH = 0x2  # shared
     LOCK_NB = 0x4  # do not wait
     LOCK_UN = msvcrt.LK_UNLCK  # unlock
-elif os.name == 'posix':
+else:
     import fcntl
 
     LOCK_EX = fcntl.LOCK_EX
     LOCK_SH = fcntl.LOCK_SH
     LOCK_NB = fcntl.LOCK_NB
     LOCK_UN = fcntl.LOCK_UN
-else:  # pragma: no cover - no such system at hand
-    raise RuntimeError(
-        f'cannot lock files on {os.name!r}: only POSIX and Windows are known'
-    )
 
 
 class LockFlags(enum.IntFlag):

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .holder import Holder
 
 
-class BaseLockException(Exception):  # noqa: N818 - the name is the API
+class BaseLockException(Exception):
     """Base of every failure of this package.
 
     `fh`

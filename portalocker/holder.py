@@ -44,9 +44,7 @@ class Holder:
         self.since = since
 
     def _values(self) -> tuple[Any, ...]:
-        return (
-            self.pid, self.command, self.shared, self.recorded, self.since
-        )
+        return (self.pid, self.command, self.shared, self.recorded, self.since)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Holder):

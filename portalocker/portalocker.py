@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from . import types
 
     Locker = Union[
-        Callable[[int, int], Any],
+        Callable[[int | types.HasFileno, int], Any],
         BaseLocker,
         type[BaseLocker],
         tuple[LockCallable, UnlockCallable],
@@ -57,6 +57,7 @@ __all__ = [
 
 LOCKER: Locker
 
+_LOCK_UN = constants.LOCK_UN
 _CONTENTION = frozenset((errno.EACCES, errno.EAGAIN))
 _TOO_LARGE = frozenset((errno.EFBIG, errno.EOVERFLOW))
 
@@ -98,7 +99,9 @@ def _locker_object(
     if isinstance(locker, tuple) and len(locker) == 2:
         return locker
     if isinstance(locker, type) and issubclass(locker, BaseLocker):
-        return _locker_instances.setdefault(locker, locker())
+        if locker not in _locker_instances:
+            _locker_instances.setdefault(locker, locker())
+        return _locker_instances[locker]
     if callable(locker) and sys.platform != 'win32':
         return _posix_locker_instance
     raise TypeError(
@@ -134,7 +137,9 @@ def lock(file: types.FileArgument, flags: constants.LockFlags) -> None:
         if flags not in _LOCK_REQUESTS:
             check_flags(flags)
         try:
-            _flock(_posix_fd(file), flags)
+            _flock(file.fileno(), flags)  # type: ignore[union-attr]
+        except AttributeError:
+            _posix_locker_instance.lock(file, flags)
         except OSError as error:
             raise _lock_failure(error, file) from error
         return
@@ -153,7 +158,9 @@ def unlock(file: types.FileArgument) -> None:
     """
     if LOCKER is _flock:
         try:
-            _flock(_posix_fd(file), constants.LOCK_UN)
+            _flock(file.fileno(), _LOCK_UN)  # type: ignore[union-attr]
+        except AttributeError:
+            _posix_locker_instance.unlock(file)
         except OSError as error:
             raise _lock_failure(error, file) from error
         return
@@ -167,7 +174,8 @@ def unlock(file: types.FileArgument) -> None:
 if sys.platform != 'win32':
     import fcntl
 
-    LOCKER = _flock = fcntl.flock
+    LOCKER = fcntl.flock
+    _flock: Any = fcntl.flock
 
     class PosixLocker(BaseLocker):
         """Locks by a function like `fcntl.flock`: the one in `LOCKER`."""
@@ -255,9 +263,7 @@ if sys.platform != 'win32':
             """
             check_flags(flags)
             kind = (
-                fcntl.F_WRLCK
-                if flags & constants.LOCK_EX
-                else fcntl.F_RDLCK
+                fcntl.F_WRLCK if flags & constants.LOCK_EX else fcntl.F_RDLCK
             )
             verb = 'SETLK' if flags & constants.LOCK_NB else 'SETLKW'
             self._request(file_obj, verb, kind, start, length)
@@ -296,25 +302,34 @@ if sys.platform != 'win32':
     _posix_locker_instance = PosixLocker()
 
     __all__ += ['FlockLocker', 'LockfLocker', 'OfdLocker', 'PosixLocker']
-else:  # pragma: no cover - executed by tests/windows_on_linux
+
+    def uses_flock() -> bool:
+        """Whether `LOCKER` stands for flock: record locks leave it alone."""
+        if LOCKER is _flock or LOCKER is FlockLocker:
+            return True
+        return isinstance(LOCKER, PosixLocker) and LOCKER.locker is _flock
+
+    def locks_open_files() -> bool:
+        """Whether locks belong to the open file, as far as we know `LOCKER`.
+
+        Record locks of POSIX belong to the process: it never finds its own.
+        """
+        if uses_flock() or LOCKER is OfdLocker:
+            return True
+        return isinstance(LOCKER, OfdLocker)
+
+else:  # executed by tests/windows_on_linux
     LOCKER = MsvcrtLocker
-    _flock = None
 
+    def _flock(fd: int | types.HasFileno, flags: int) -> None:
+        """Nothing that `LOCKER` could be."""
 
-def uses_flock() -> bool:
-    """Whether `LOCKER` stands for flock, which record locks do not disturb."""
-    if sys.platform == 'win32':
+    _posix_locker_instance: BaseLocker = MsvcrtLocker()
+
+    def uses_flock() -> bool:
+        """Never: there is no flock."""
         return False
-    if LOCKER is fcntl.flock or LOCKER is FlockLocker:
+
+    def locks_open_files() -> bool:
+        """Always: locks belong to the handle."""
         return True
-    return isinstance(LOCKER, PosixLocker) and LOCKER.locker is fcntl.flock
-
-
-def locks_open_files() -> bool:
-    """Whether locks belong to the open file, as far as we know `LOCKER`.
-
-    Record locks of POSIX belong to the process: it never finds its own.
-    """
-    if uses_flock() or sys.platform == 'win32':
-        return True
-    return LOCKER is OfdLocker or isinstance(LOCKER, OfdLocker)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pathlib
     import types as python_types
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import IO, Any, Literal, Self, TypeVar
+    from typing import IO, Any
 
     from . import types
 
@@ -47,9 +47,7 @@ DEFAULT_CHECK_INTERVAL = 0.25
 #: whether contention fails at once
 DEFAULT_FAIL_WHEN_LOCKED = False
 #: how a lock is taken
-LOCK_METHOD = (
-    constants.LockFlags.EXCLUSIVE | constants.LockFlags.NON_BLOCKING
-)
+LOCK_METHOD = constants.LockFlags.EXCLUSIVE | constants.LockFlags.NON_BLOCKING
 
 __all__ = [
     'Lock',
@@ -57,16 +55,19 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == 'logger':
-        return _utils_logger()
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+class _LazyLogger:
+    """The logger `portalocker.utils`; logging is imported when it speaks."""
+
+    def __getattr__(self, name: str) -> Any:
+        import logging
+
+        return getattr(logging.getLogger('portalocker.utils'), name)
 
 
-def _utils_logger() -> logging.Logger:
-    import logging
-
-    return logging.getLogger('portalocker.utils')
+if TYPE_CHECKING:
+    logger: logging.Logger
+else:
+    logger = _LazyLogger()
 
 
 def coalesce(*args: Any, test_value: Any = None) -> Any:
@@ -141,13 +142,13 @@ class LockBase:
         check_interval: float | None,
         pause: Callable[[float], object] | None = None,
     ) -> Iterator[int]:
-        """Count the attempts, spending the pauses between them in `pause`.
-
-        0 comes before the clock starts and 1 right after it; the next one
-        after `pause(seconds)`, and the last one at the deadline.
-        """
-        timeout = coalesce(timeout, self.timeout, 0.0)
-        check_interval = coalesce(check_interval, self.check_interval, 0.0)
+        """Count the attempts, spending the pauses between them in `pause`."""
+        # 0 comes before the clock starts and 1 right after it, the others
+        # after a pause each, the last one at the deadline
+        if timeout is None:
+            timeout = self.timeout
+        if check_interval is None:
+            check_interval = self.check_interval
         attempt = 0
         yield attempt
 
@@ -288,7 +289,7 @@ class Lock(LockBase):
             timeout = self.timeout
         try:
             fh, opened = _acquisition.open_and_try(
-                self, may_wait=not fail_when_locked and timeout > 0
+                self, not fail_when_locked and timeout > 0
             )
         except exceptions.AlreadyLocked as failure:
             _acquisition.explain(failure, [self._path])
@@ -334,8 +335,11 @@ class Lock(LockBase):
         the error is raised, after the release, if that fails. Other failures
         of the clean-up are logged to `portalocker.utils`.
         """
-        holding = self._holdings.take_out()
-        self.fh = self._holdings.any_handle() if self._holdings else None
+        holdings = self._holdings
+        holding = holdings.pop(_holdings.current_claimant(), None)
+        if holding is None and holdings:
+            holding = holdings.take_any()
+        self.fh = holdings.any_handle() if holdings else None
         if holding is not None:
             self._let_go(holding)
 
@@ -409,12 +413,13 @@ class Lock(LockBase):
             return
         try:
             portalocker.unlock(fh)
-        except Exception as error:  # whatever LOCKER raises
+        except Exception as error:  # noqa: BLE001 - whatever LOCKER raises
             self._log_clean_up('unlock', error)
-        holding.pass_on()
+        if holding.turn is not None or holding.remains is not None:
+            holding.pass_on()
         try:
             fh.close()
-        except Exception as error:  # whatever the user's opener gave us
+        except Exception as error:  # noqa: BLE001 - a user's own file
             if unwritten is None:
                 self._log_clean_up('close', error)
         if unwritten is not None:
@@ -425,7 +430,7 @@ class Lock(LockBase):
             raise unwritten
 
     def _log_clean_up(self, verb: str, error: Exception) -> None:
-        _utils_logger().warning('cannot %s %r: %s', verb, self._path, error)
+        logger.warning('cannot %s %r: %s', verb, self._path, error)
 
     def _forget_parent(self) -> None:
         holdings, self._holdings = self._holdings, _holdings.Holdings()
@@ -440,9 +445,7 @@ class Lock(LockBase):
         import warnings
 
         self._has_warned = True
-        warnings.warn(
-            'timeout has no effect in blocking mode', stacklevel=3
-        )
+        warnings.warn('timeout has no effect in blocking mode', stacklevel=3)
 
 
 class RLock(Lock):
@@ -635,7 +638,7 @@ class TemporaryFileLock(Lock):
             self._log_clean_up('unlink', error)
         else:
             if not is_ours:
-                _utils_logger().warning(
+                logger.warning(
                     'not unlinking %r: it is not the file that was locked',
                     self._path,
                 )

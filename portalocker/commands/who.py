@@ -51,7 +51,10 @@ def main(args: argparse.Namespace) -> int:
                 f'{error.strerror}',
                 file=sys.stderr,
             )
-    _write(_as_json(reports) if args.json else _as_table(reports))
+    if args.json:
+        _write(_as_json(reports))
+    elif reports:
+        _write(_as_table(reports))
     if len(reports) < len(args.lock_files):
         return FAILED
     return HELD if any(report.is_held for report in reports) else FREE

@@ -352,6 +352,18 @@ def test_name_that_means_the_same_twice_is_fine(
     ast.parse(__main__._combined_text())
 
 
+def test_module_that_another_system_lacks_is_no_second_meaning(
+    package: Package,
+) -> None:
+    guarded = 'if 1:\n    import fcntl\nelse:\n    fcntl: Any = None\n'
+    package(
+        __init__='from . import __about__, low, high\n',
+        low='import fcntl\n',
+        high=guarded,
+    )
+    assert 'fcntl: Any = None' in __main__._combined_text()
+
+
 def test_face_may_give_a_public_name_another_meaning(
     combined: Callable[..., types.ModuleType],
 ) -> None:

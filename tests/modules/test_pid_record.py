@@ -68,6 +68,7 @@ def test_what_cannot_be_read_is_none(path: pathlib.Path) -> None:
     assert _pid_record.read_pid(str(path.parent)) is None
 
 
+@pytest.mark.timeout(3)  # it would wait for ever
 @pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='needs FIFOs')
 def test_reading_does_not_wait_for_a_writer(path: pathlib.Path) -> None:
     os.mkfifo(path)

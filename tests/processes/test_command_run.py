@@ -386,8 +386,9 @@ class TestSignals:
     def test_kill_frees_the_lock_and_ends_the_command(self, path: str) -> None:
         with holding(path) as process:
             process.kill()
+            process.wait()  # from here on the command runs no more
+            assert not is_held(path)
             out, _ = process.communicate()  # ends with the command
-            wait_until(lambda: not is_held(path))
         assert not out
         assert run('-n', path, '--', *python('')).returncode == 0
 

@@ -203,6 +203,9 @@ def test_missing_file_is_an_error_that_names_it(
     assert done.returncode == 2
     assert repr(missing) in done.stderr
     assert not os.path.exists(missing)
+    assert path in done.stdout
+    assert not ask(missing).stdout
+    assert ask_json(missing) == []
 
 
 def test_names_cannot_play_tricks_on_the_terminal(

@@ -1,0 +1,247 @@
+"""Every lock, and how a law is stated so that it runs against all of them.
+
+A new lock joins by adding one entry to `KINDS`; a law is a test decorated
+with `@law(...)`, which names the locks it is not for and says why.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import portalocker
+from portalocker import utils
+
+SHORT = 0.05  # seconds: a wait that is meant to end without the lock
+LONG = 30.0  # seconds: only ever reached by a failure
+
+EXCLUSIVE = portalocker.LockFlags.EXCLUSIVE
+SHARED = portalocker.LockFlags.SHARED
+NON_BLOCKING = portalocker.LockFlags.NON_BLOCKING
+
+
+class Kind:
+    """One kind of lock: how it is made, and what it is contended with by."""
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[..., Any],
+        *,
+        rival: Callable[..., Any] | None = None,
+        locker: str | None = None,
+        capacity: int = 1,
+        suffix: str = '',
+    ) -> None:
+        self.name = name
+        self._make = make
+        self._rival = rival or make
+        self.locker = locker
+        self.capacity = capacity
+        self._suffix = suffix
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def make(self, path: pathlib.Path, **options: Any) -> Any:
+        """Make a lock of this kind that waits, unless options differ."""
+        return self._make(path, **{'timeout': LONG, **options})
+
+    def rival(self, path: pathlib.Path, **options: Any) -> Any:
+        """Make a lock that this kind excludes, and that excludes it."""
+        return self._rival(path, **{'timeout': LONG, **options})
+
+    def locked_path(self, path: pathlib.Path) -> pathlib.Path:
+        """Return the file that the system locks."""
+        return path.with_name(path.name + self._suffix)
+
+
+def is_semaphore(lock: Any) -> bool:
+    return isinstance(lock, utils.BoundedSemaphore)
+
+
+def handle(lock: Any) -> Any:
+    """Return the handle of a held lock, None where it is not held."""
+    if is_semaphore(lock):
+        return None if lock.lock is None else lock.lock.fh
+    return lock.fh
+
+
+def hold(lock: Any, **options: Any) -> Any:
+    """Acquire, and return the handle."""
+    held = lock.acquire(**options)
+    return held.fh if is_semaphore(lock) else held
+
+
+def try_to_hold(lock: Any) -> bool:
+    """Acquire if that needs no waiting; whether it did."""
+    if is_semaphore(lock):
+        held: bool = lock.try_lock(lock.get_filenames())
+    else:
+        held = lock.try_acquire()
+    return held
+
+
+def announce_wait(lock: Any, announce: Callable[[], object]) -> Any:
+    """Have `announce` called when `lock` is in line and about to sleep."""
+    waiter = getattr(lock, '_sidecar', lock)
+    usual = waiter._timeout_generator
+
+    def announcing(
+        timeout: float | None,
+        check_interval: float | None,
+        pause: Callable[[float], object] | None = None,
+    ) -> Any:
+        announced = []
+
+        def announced_pause(seconds: float) -> None:
+            if not announced:
+                announced.append(True)
+                announce()
+            (pause or time.sleep)(seconds)
+
+        return usual(timeout, check_interval, announced_pause)
+
+    waiter._timeout_generator = announcing
+    return lock
+
+
+def set_locker(name: str | None) -> Any:
+    """Have files locked the way of a kind; return what was set before."""
+    engine = portalocker.portalocker
+    before = engine.LOCKER
+    if name is not None:
+        engine.LOCKER = getattr(engine, name)
+    return before
+
+
+def _lock(path: pathlib.Path, **options: Any) -> Any:
+    return portalocker.Lock(path, **options)
+
+
+def _truncating_lock(path: pathlib.Path, **options: Any) -> Any:
+    return portalocker.Lock(path, 'w', **options)
+
+
+def _blocking_lock(path: pathlib.Path, timeout: float, **options: Any) -> Any:
+    if timeout == LONG:  # waits for ever, and says so where one is given
+        return portalocker.Lock(path, flags=EXCLUSIVE, **options)
+    return portalocker.Lock(path, timeout=timeout, **options)
+
+
+def _shared_lock(path: pathlib.Path, **options: Any) -> Any:
+    flags = SHARED | NON_BLOCKING
+    return portalocker.Lock(path, 'a+', flags=flags, **options)
+
+
+def _rlock(path: pathlib.Path, **options: Any) -> Any:
+    return portalocker.RLock(path, **options)
+
+
+def _temporary(path: pathlib.Path, **options: Any) -> Any:
+    options = {'fail_when_locked': False, **options}
+    return portalocker.TemporaryFileLock(path, **options)
+
+
+def _shared_temporary(path: pathlib.Path, **options: Any) -> Any:
+    return _temporary(path, flags=SHARED | NON_BLOCKING, **options)
+
+
+def _pid_file(path: pathlib.Path, **options: Any) -> Any:
+    options = {'fail_when_locked': False, **options}
+    return portalocker.PidFileLock(path, **options)
+
+
+def _semaphore(path: pathlib.Path, maximum: int = 1, **options: Any) -> Any:
+    return portalocker.BoundedSemaphore(
+        maximum, path.name, directory=path.parent, **options
+    )
+
+
+def _semaphore_of_two(path: pathlib.Path, **options: Any) -> Any:
+    return _semaphore(path, 2, **options)
+
+
+def _named_semaphore(path: pathlib.Path, **options: Any) -> Any:
+    return portalocker.NamedBoundedSemaphore(
+        1, path.name, directory=path.parent, **options
+    )
+
+
+KINDS = (
+    Kind('lock', _lock),
+    Kind('truncating', _truncating_lock),
+    Kind('blocking', _blocking_lock),
+    Kind('shared', _shared_lock, rival=_lock),
+    Kind('rlock', _rlock),
+    Kind('temporary', _temporary),
+    Kind('shared_temporary', _shared_temporary, rival=_temporary),
+    Kind('pid_file', _pid_file, suffix='.lock'),
+    Kind('semaphore', _semaphore, suffix='.00.lock'),
+    # All but one of its places are taken, see the fixture `path`
+    Kind(
+        'semaphore_of_two', _semaphore_of_two, capacity=2, suffix='.00.lock'
+    ),
+    Kind('named_semaphore', _named_semaphore, suffix='.00.lock'),
+    Kind('ofd', _lock, locker='OfdLocker'),
+    Kind('lockf', _lock, locker='LockfLocker'),
+    Kind('lockf_semaphore', _semaphore, locker='LockfLocker',
+         suffix='.00.lock'),
+)  # fmt: skip
+KIND_OF = {kind.name: kind for kind in KINDS}
+
+#: names that stand for several locks in `@law(...)`
+GROUPS = {
+    'readers': ('shared', 'shared_temporary'),
+    'semaphores': (
+        'semaphore', 'semaphore_of_two', 'named_semaphore', 'lockf_semaphore',
+    ),
+    'of_process': ('lockf', 'lockf_semaphore'),
+    'record_locks': ('ofd', 'lockf', 'lockf_semaphore'),
+    'removed': ('temporary', 'shared_temporary', 'pid_file'),
+    'staying': (
+        'lock', 'truncating', 'blocking', 'shared', 'rlock', 'semaphore',
+        'semaphore_of_two', 'named_semaphore', 'ofd', 'lockf',
+        'lockf_semaphore',
+    ),
+    'plain': (
+        'lock', 'truncating', 'blocking', 'shared', 'rlock', 'ofd', 'lockf',
+    ),
+}  # fmt: skip
+
+#: law -> (locks it runs against, locks it is not for -> why)
+LAWS: dict[str, tuple[frozenset[str], dict[str, str]]] = {}
+
+
+def law(**not_for: str) -> Callable[[Any], Any]:
+    """State a test as a law of every lock but those in `not_for`."""
+    excused = {
+        name: reason
+        for key, reason in not_for.items()
+        for name in GROUPS.get(key, (key,))
+    }
+    kinds = [kind for kind in KINDS if kind.name not in excused]
+
+    def stated(test: Any) -> Any:
+        key = f'{test.__module__}.{test.__name__}'
+        assert key not in LAWS, f'{key} is stated twice'
+        LAWS[key] = (frozenset(kind.name for kind in kinds), excused)
+        return pytest.mark.parametrize('kind', kinds, ids=str)(test)
+
+    return stated
+
+
+def open_descriptors() -> dict[str, str]:
+    """Return the descriptors of this process, and what they lead to."""
+    found = {}
+    for number in os.listdir('/proc/self/fd'):
+        try:
+            found[number] = os.readlink(f'/proc/self/fd/{number}')
+        except FileNotFoundError:  # the one that reads the directory
+            continue
+    return found
