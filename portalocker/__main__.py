@@ -13,7 +13,6 @@ import functools
 import os
 import pathlib
 import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -141,7 +140,7 @@ def combine(args: argparse.Namespace) -> None:
     output_file = pathlib.Path(args.output_file)
     text = _combined_text()
     output_file.parent.mkdir(parents=True, exist_ok=True)
-    draft = output_file.parent / f'.combine_{secrets.token_hex(8)}.py'
+    draft = output_file.parent / f'.combine_{os.urandom(8).hex()}.py'
     try:
         with open(draft, 'x', encoding='ascii', newline='\n') as fh:
             fh.write(text)

@@ -102,3 +102,20 @@ class Holdings(dict[Claimant, Holding]):
             return False
         holding.depth -= 1
         return holding.depth <= 0
+
+
+class WhileHeld:
+    """A `with` block that runs only while the lock is held."""
+
+    def __init__(self, lock: Any, holdings: Holdings) -> None:
+        self._lock = lock
+        self._holdings = holdings
+
+    def __enter__(self) -> Any:
+        self._lock.acquire()
+        self._holdings.enter()
+        return self._lock
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._holdings.leave():
+            self._lock.release()

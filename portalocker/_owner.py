@@ -311,10 +311,10 @@ def _mark_of_descriptor(fd: int) -> bytes:
     status = os.fstat(fd)
     # btrfs and overlayfs show stat() another device, and sometimes another
     # inode, than the lock table
-    fields = dict(
-        (line.partition(b':')[0], line.partition(b':')[2])
+    fields = {
+        line.partition(b':')[0]: line.partition(b':')[2]
         for line in _read_proc(f'/proc/self/fdinfo/{fd}').splitlines()
-    )
+    }
     inode = int(fields.get(b'ino', status.st_ino))
     mount_id = fields.get(b'mnt_id', b'').strip()
     major, minor = _device_of_mount(mount_id) or _device_of(status)

@@ -1,11 +1,47 @@
-"""When to try again: computes pauses, never sleeps."""
+"""When to try again: computes pauses, leaves the sleeping to others."""
 
 from __future__ import annotations
 
 import os
+import time
+
+from . import _deadline
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 SHORTEST_PAUSE_SECONDS = 0.001  # below it polling burns the machine
 LONGEST_PAUSE_SECONDS = 3600.0  # what every system call takes as a timeout
+
+
+def ticks(
+    timeout: float,
+    check_interval: float,
+    pause: Callable[[float], object],
+) -> Iterator[int]:
+    """Count the attempts, spending the time between them in `pause(seconds)`.
+
+    0 comes before the clock starts and 1 right after it; the others after a
+    pause each, and the last one at the deadline.
+    """
+    attempt = 0
+    yield attempt
+
+    started = time.perf_counter()
+    deadline = _deadline.Deadline(timeout)
+    if deadline.remaining() <= 0:
+        return
+    while True:
+        attempt += 1
+        yield attempt
+        remaining = deadline.remaining()
+        if remaining <= 0:
+            return
+        elapsed = time.perf_counter() - started
+        pause(
+            pause_until_next_slot(attempt, elapsed, check_interval, remaining)
+        )
 
 
 def pause_until_next_slot(

@@ -362,3 +362,70 @@ def _make_directories(path: str, *, is_synced: bool) -> None:
     if is_synced:
         for made in missing:
             _publication_draft.sync_directory(os.path.dirname(made))
+
+
+def open_atomic(
+    filename: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+    binary: bool = True,
+    *,
+    overwrite: bool = False,
+    mode: int | None = None,
+    encoding: str | None = None,
+    errors: str | None = None,
+    newline: str | None = None,
+    durable: str | bool = 'file',
+    preserve: Iterable[str] = _publication_attributes.KINDS_OF_ATTRIBUTES,
+    follow_symlinks: bool = True,
+    make_parents: bool = True,
+) -> AtomicWriter:
+    """Write a file that appears whole under its name, or not at all.
+
+    A context manager that gives the file to write to; leaving the block
+    publishes what was written, an exception discards it. Readers never see
+    half a file.
+
+    `binary`
+        whether bytes are written; else text, with `encoding`, `errors` and
+        `newline` as for `open()`.
+    `overwrite`
+        replace a file that exists, keeping its `preserve` ('mode', 'owner',
+        'xattr'). Without it a file that exists, or that another process
+        creates meanwhile, is never touched.
+    `mode`
+        permission bits of the file; the default is what `open()` gives.
+    `durable`
+        what survives a power failure when the block is left: 'file' (the
+        default) its content, 'data' the same without time stamps, 'full'
+        also its name; False leaves it to the system.
+    `follow_symlinks`
+        whether a symbolic link is written through, as by `open()`.
+    `make_parents`
+        whether missing directories are created.
+
+    It does not wait for locks. Raises `DestinationExists` on entry and on
+    leaving, and `OSError` where the system refuses; an error while publishing
+    names the file that still has the content. See
+    docs/explanation/atomic_writing.rst.
+
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), 'result.txt')
+    >>> with open_atomic(path, binary=False) as file:
+    ...     file.write('all of it')
+    9
+    >>> with open(path) as file:
+    ...     file.read()
+    'all of it'
+    """
+    return AtomicWriter(
+        filename,
+        binary,
+        overwrite=overwrite,
+        mode=mode,
+        encoding=encoding,
+        errors=errors,
+        newline=newline,
+        durable=durable,
+        preserve=preserve,
+        follow_symlinks=follow_symlinks,
+        make_parents=make_parents,
+    )

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from . import types
 
     Locker = Union[
-        Callable[[int | types.HasFileno, int], Any],
+        Callable[..., Any],
         BaseLocker,
         type[BaseLocker],
         tuple[LockCallable, UnlockCallable],
@@ -56,6 +56,8 @@ __all__ = [
 ]
 
 LOCKER: Locker
+# What `LOCKER` is unless somebody assigned it, where that is a function
+_flock: Any
 
 _LOCK_UN = constants.LOCK_UN
 _CONTENTION = frozenset((errno.EACCES, errno.EAGAIN))
@@ -133,7 +135,8 @@ def lock(file: types.FileArgument, flags: constants.LockFlags) -> None:
     ...     lock(file, constants.LockFlags.EXCLUSIVE)
     ...     unlock(file)
     """
-    if LOCKER is _flock:  # the usual case, without detours
+    is_usual = LOCKER is _flock
+    if is_usual:  # without detours
         if flags not in _LOCK_REQUESTS:
             check_flags(flags)
         try:
@@ -156,7 +159,8 @@ def unlock(file: types.FileArgument) -> None:
     It never blocks. Raises `LockException` where the system refuses and
     `TypeError` for what is not a file.
     """
-    if LOCKER is _flock:
+    is_usual = LOCKER is _flock
+    if is_usual:
         try:
             _flock(file.fileno(), _LOCK_UN)  # type: ignore[union-attr]
         except AttributeError:
@@ -175,7 +179,7 @@ if sys.platform != 'win32':
     import fcntl
 
     LOCKER = fcntl.flock
-    _flock: Any = fcntl.flock
+    _flock = fcntl.flock
 
     class PosixLocker(BaseLocker):
         """Locks by a function like `fcntl.flock`: the one in `LOCKER`."""
@@ -185,11 +189,9 @@ if sys.platform != 'win32':
             self,
         ) -> Callable[[int | types.HasFileno, int], Any]:
             """The function that locks: `LOCKER` if it is one, else flock."""
-            if LOCKER is _flock:
-                return _flock
             if callable(LOCKER) and not isinstance(LOCKER, (type, BaseLocker)):
                 return LOCKER
-            return _flock
+            return fcntl.flock
 
         def _get_fd(self, file_obj: types.FileArgument) -> int:
             """The descriptor of what `lock()` was given."""
@@ -321,9 +323,7 @@ if sys.platform != 'win32':
 else:  # executed by tests/windows_on_linux
     LOCKER = MsvcrtLocker
 
-    def _flock(fd: int | types.HasFileno, flags: int) -> None:
-        """Nothing that `LOCKER` could be."""
-
+    _flock = object()  # nothing that LOCKER could be
     _posix_locker_instance: BaseLocker = MsvcrtLocker()
 
     def uses_flock() -> bool:

@@ -21,13 +21,13 @@ from . import (
     _pacing,
     _pid_record,
     _places,
-    _publication,
     _removal,
     constants,
     exceptions,
     holder,
     portalocker,
 )
+from ._publication import open_atomic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,10 +49,7 @@ DEFAULT_FAIL_WHEN_LOCKED = False
 #: how a lock is taken
 LOCK_METHOD = constants.LockFlags.EXCLUSIVE | constants.LockFlags.NON_BLOCKING
 
-__all__ = [
-    'Lock',
-    'open_atomic',
-]
+__all__ = ['Lock', 'open_atomic']
 
 
 class _LazyLogger:
@@ -143,32 +140,11 @@ class LockBase:
         pause: Callable[[float], object] | None = None,
     ) -> Iterator[int]:
         """Count the attempts, spending the pauses between them in `pause`."""
-        # 0 comes before the clock starts and 1 right after it, the others
-        # after a pause each, the last one at the deadline
         if timeout is None:
             timeout = self.timeout
         if check_interval is None:
             check_interval = self.check_interval
-        attempt = 0
-        yield attempt
-
-        started = time.perf_counter()
-        deadline = _deadline.Deadline(timeout)
-        if deadline.remaining() <= 0:
-            return
-        while True:
-            attempt += 1
-            yield attempt
-            remaining = deadline.remaining()
-            if remaining <= 0:
-                return
-            seconds = _pacing.pause_until_next_slot(
-                attempt,
-                time.perf_counter() - started,
-                check_interval,
-                remaining,
-            )
-            (pause or time.sleep)(seconds)
+        return _pacing.ticks(timeout, check_interval, pause or time.sleep)
 
     def __enter__(self) -> Any:
         return self.acquire()
@@ -241,7 +217,6 @@ class Lock(LockBase):
         # First: __del__ must work whatever fails below
         self._holdings = _holdings.Holdings()
         super().__init__(timeout, check_interval, fail_when_locked)
-        self.fh = None
         self.filename = _opening.path_text(filename)
         self._path = _opening.absolute_path(self.filename)
         self.truncate = 'w' in mode
@@ -707,7 +682,10 @@ class PidFileLock(TemporaryFileLock):
                 timeout, check_interval, fail_when_locked
             )
         except exceptions.AlreadyLocked as failure:
-            self._name_recorded_holder(failure)
+            failure.filename = self._path
+            recorded = self.read_pid()
+            if recorded is not None and not failure.holders:
+                failure.holders = (holder.Holder(recorded, recorded=True),)
             raise
         self._record_once()
         return self.fh
@@ -731,12 +709,6 @@ class PidFileLock(TemporaryFileLock):
             self.release()
             raise
         holding.has_record = True
-
-    def _name_recorded_holder(self, failure: exceptions.AlreadyLocked) -> None:
-        failure.filename = self._path
-        recorded = self.read_pid()
-        if recorded is not None and not failure.holders:
-            failure.holders = (holder.Holder(recorded, recorded=True),)
 
     def read_pid(self) -> int | None:
         """The process id in the file, None where there is none to read.
@@ -776,7 +748,7 @@ class PidFileLock(TemporaryFileLock):
             self.release()
         return None
 
-    def fail_closed(self) -> _FailClosed:
+    def fail_closed(self) -> _holdings.WhileHeld:
         """A context manager whose block only runs while we hold the lock.
 
         Entering raises `AlreadyLocked`, whose `holder` says who holds it.
@@ -787,22 +759,7 @@ class PidFileLock(TemporaryFileLock):
         ...     lock.read_pid() == os.getpid()
         True
         """
-        return _FailClosed(self)
-
-
-class _FailClosed:
-    """`with` on a `PidFileLock` that raises where it is locked."""
-
-    def __init__(self, lock: PidFileLock) -> None:
-        self._lock = lock
-
-    def __enter__(self) -> PidFileLock:
-        self._lock.acquire()
-        self._lock._sidecar._holdings.enter()
-        return self._lock
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._lock.__exit__(None, None, None)
+        return _holdings.WhileHeld(self, self._sidecar._holdings)
 
 
 class BoundedSemaphore(LockBase):
@@ -868,7 +825,6 @@ class BoundedSemaphore(LockBase):
         self.name = name
         self.filename_pattern = filename_pattern
         self.directory = directory
-        self.lock = None
         self._lock_mutex = _thread.allocate_lock()
         _after_fork.forget_in_child(self)
 
@@ -992,36 +948,3 @@ class NamedBoundedSemaphore(BoundedSemaphore):
             check_interval,
             fail_when_locked,
         )
-
-
-def open_atomic(
-    filename: Any,
-    binary: bool = True,
-    *,
-    overwrite: bool = False,
-    mode: int | None = None,
-    encoding: str | None = None,
-    errors: str | None = None,
-    newline: str | None = None,
-    durable: str | bool = 'file',
-    preserve: Iterable[str] = ('mode', 'owner', 'xattr'),
-    follow_symlinks: bool = True,
-    make_parents: bool = True,
-) -> _publication.AtomicWriter:
-    """A file that appears whole under its name, or not at all.
-
-    TBD
-    """
-    return _publication.AtomicWriter(
-        filename,
-        binary,
-        overwrite=overwrite,
-        mode=mode,
-        encoding=encoding,
-        errors=errors,
-        newline=newline,
-        durable=durable,
-        preserve=preserve,
-        follow_symlinks=follow_symlinks,
-        make_parents=make_parents,
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
 
@@ -94,6 +93,8 @@ class Report:
 
 
 def _as_json(reports: Iterable[Report]) -> str:
+    import json
+
     facts = [
         {
             'file': report.lock_file,

@@ -32,13 +32,16 @@ def stranger() -> Iterator[Any]:
             locks.set_locker(kind.locker)
             lock = getattr(kind, make)(path)
             held = locks.try_to_hold(lock)
-            line.say(held)
             if held:
                 lock.release()
             locks.portalocker.portalocker.LOCKER = usual
+            line.say(held)
 
+    gc.collect()
+    gc.freeze()  # what the laws collect is theirs
     process = actors.Process(body)
     yield process
+    gc.unfreeze()
     process.tell((None, None, None))
     process.finish()
     process.close()
