@@ -1,0 +1,114 @@
+"""Processes that wait for a lock, and say what they do."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import portalocker
+
+LONG = 30.0  # seconds, reached by a failure only
+_ROOT = str(pathlib.Path(portalocker.__file__).parent.parent)
+
+# argv: path, then what is run once before the lock is made.
+# Says 'parked on <what>' before it sleeps, the first time for each what.
+_PROGRAM = """
+import signal, sys
+import portalocker
+from portalocker import LockFlags, _pacing, _wakeup_inotify, _wakeup_queue
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+said = set()
+
+def say(words):
+    if words not in said:
+        said.add(words)
+        print(words, flush=True)
+
+def announced(words, function):
+    def replacement(*args):
+        say(words)
+        return function(*args)
+    return replacement
+
+ticket = _wakeup_queue.Ticket
+ticket.outlive_predecessor = announced(
+    'parked on predecessor', ticket.outlive_predecessor
+)
+instance = _wakeup_inotify.Instance
+instance.wait = announced('parked on file', instance.wait)
+backoff = _pacing.Backoff
+backoff.next_pause = announced('parked on clock', backoff.next_pause)
+
+options = {'timeout': %r, 'check_interval': 3600}
+exec(sys.argv[2])
+lock = portalocker.Lock(sys.argv[1], **options)
+try:
+    lock.acquire()
+except portalocker.AlreadyLocked as failure:
+    print('gave up', flush=True)
+except KeyboardInterrupt:
+    print('interrupted', flush=True)
+else:
+    print('in', flush=True)
+    sys.stdin.readline()
+    lock.release()
+    print('out', flush=True)
+sys.stdin.readline()
+""" % LONG
+
+SHARED = (
+    "options['flags'] = LockFlags.SHARED | LockFlags.NON_BLOCKING; "
+    "options['mode'] = 'r'"
+)
+
+
+class Contender:
+    """A process that acquires the lock at `path` and holds it until told.
+
+    Nothing but a wake-up ends its wait before LONG: its check interval is an
+    hour.
+    """
+
+    def __init__(self, path: object, prepare: str = '') -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, '-c', _PROGRAM, str(path), prepare],
+            env={**os.environ, 'PYTHONPATH': _ROOT},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.pid = self.process.pid
+
+    def said(self) -> str:
+        """The next line it says."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def said_at_last(self) -> str:
+        """The next line that is not about its sleep."""
+        line = self.said()
+        while line.startswith('parked'):
+            line = self.said()
+        return line
+
+    def go_on(self) -> None:
+        """Let it release, or end."""
+        assert self.process.stdin is not None
+        self.process.stdin.write('\n')
+        self.process.stdin.flush()
+
+    def kill(self) -> None:
+        """Kill it without any chance to clean up."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def __enter__(self) -> Contender:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        with self.process:  # closes the pipes and reaps it
+            self.process.kill()
