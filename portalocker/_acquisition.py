@@ -79,11 +79,7 @@ def open_and_try(
         fh = door._get_fh()
         try:
             opened = os.fstat(fh.fileno())
-            if (
-                may_wait
-                and door._path in _wakeup.crowded
-                and others_wait(door, fh, opened)
-            ):
+            if may_wait and door._path in _wakeup.crowded:
                 return fh, opened
             if try_to_hold(door, fh, opened):
                 return fh, None
@@ -96,16 +92,6 @@ def open_and_try(
         except BaseException:
             _opening.close_quietly(fh)
             raise
-
-
-def others_wait(door: Door, fh: Any, opened: os.stat_result) -> bool:
-    """Whether there is a line that we have to join."""
-    if not portalocker.uses_flock():
-        return False
-    if _wakeup.must_queue(descriptor_of(fh), opened.st_dev):
-        return True
-    _wakeup.found_nobody(door._path)
-    return False
 
 
 def explain(
@@ -138,6 +124,7 @@ class Contender:
         self._is_shared = is_shared
         self._also = also
         self._arrival = time.monotonic_ns()
+        self._has_waited = False
         self._failure: exceptions.AlreadyLocked | None = None
         # fh is open, and _place belongs to it, exactly while we contend
         self._fh = fh
@@ -154,7 +141,6 @@ class Contender:
         raised, nothing stays open and nobody waits behind us.
         """
         started = time.perf_counter()
-        _wakeup.found_a_crowd(self._door._path)
         try:
             self._join_line()
             for _ in ticking(self.pause):
@@ -178,6 +164,7 @@ class Contender:
     def pause(self, seconds: float) -> None:
         """Sleep until the file may be free, or for `seconds`."""
         assert self._place is not None
+        self._has_waited = True
         self._place.wait(seconds)
 
     def _contention(self) -> exceptions.AlreadyLocked:
@@ -225,4 +212,5 @@ class Contender:
     def _come_in(self) -> _wakeup.Turn | None:
         place, self._place = self._place, None
         assert place is not None
+        _wakeup.note_crowd(self._door._path, self._has_waited)
         return place.got_in(is_shared=self._is_shared)

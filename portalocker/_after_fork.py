@@ -20,6 +20,9 @@ if TYPE_CHECKING:
         def _forget_parent(self) -> None: ...
 
 
+# Who waits at this moment, in any thread
+waiting: set[Forgetful] = set()
+
 # id -> weak reference to an object with `_forget_parent()`
 _forgetful: dict[int, ref[Any]] = {}
 
@@ -92,6 +95,9 @@ def _reopen(fd: int) -> int:
 
 
 def _in_child() -> None:
+    for waiter in list(waiting):
+        waiter._forget_parent()
+    waiting.clear()
     for reference in list(_forgetful.values()):
         thing = reference()
         if thing is not None:

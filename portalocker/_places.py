@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import _acquisition, _opening, exceptions
+from . import _acquisition, _opening, _wakeup, exceptions
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,13 +45,9 @@ class Places:
         ):
             raise exceptions.AlreadyLocked
 
-    def somebody_waits(self) -> bool:
-        """Whether others stand in line already."""
-        fd = self._get_fh()
-        try:
-            return _acquisition.others_wait(self, fd, os.fstat(fd))
-        finally:
-            os.close(fd)
+    def is_crowded(self) -> bool:
+        """Whether we lately had to wait for one of these places."""
+        return self._path in _wakeup.crowded
 
     def wait_for_one(
         self, ticking: Callable[[Callable[[float], object]], Iterator[int]]

@@ -13,17 +13,24 @@ else:
     _LAYOUT = struct.Struct('hhqqi4x')  # type, whence, start, len, pid
 
 
-def pack_range(kind: int, start: int, length: int) -> bytes:
-    """A request for `length` bytes (0: to the end, however far) at `start`."""
-    if sys.platform == 'darwin':
+if sys.platform == 'darwin':
+
+    def pack_range(kind: int, start: int, length: int) -> bytes:
+        """A request for `length` bytes at `start`; 0: however far."""
         return _LAYOUT.pack(start, length, 0, kind, 0)
-    return _LAYOUT.pack(kind, 0, start, length, 0)
 
-
-def unpack_range(answer: bytes) -> tuple[int, int]:
-    """Kind and start of the lock that the system told about."""
-    if sys.platform == 'darwin':
+    def unpack_range(answer: bytes) -> tuple[int, int]:
+        """Kind and start of the lock that the system told about."""
         start, _, _, kind, _ = _LAYOUT.unpack(answer)
-    else:
+        return kind, start
+
+else:
+
+    def pack_range(kind: int, start: int, length: int) -> bytes:
+        """A request for `length` bytes at `start`; 0: however far."""
+        return _LAYOUT.pack(kind, 0, start, length, 0)
+
+    def unpack_range(answer: bytes) -> tuple[int, int]:
+        """Kind and start of the lock that the system told about."""
         kind, _, start, _, _ = _LAYOUT.unpack(answer)
-    return kind, start
+        return kind, start

@@ -30,39 +30,42 @@ _PROBE_PAUSES_SECONDS = (0.0004, 0.0002, 0.0001, 0.00005)
 # st_dev -> whether waiters for files of this device stand in line
 _is_orderly: dict[int, bool] = {}
 
-# Paths that we lately had to wait for -> how often yet to look for a line.
-# Who has not seen a line for a while does not look: it may slip in once,
-# between two others, and then has seen the line.
+# Paths that we lately had to wait for -> how often yet to get in line there
+# without a look whether the file is free. Who has not seen a line for a while
+# may slip in once, between two others, and then has seen the line.
 crowded: dict[Any, int] = {}
-_LOOKS = 32
+_TIMES_IN_LINE = 16
 _MOST_CROWDED = 256
 
 
 def must_queue(fd: int, device: int) -> bool:
     """Whether a newcomer finds others waiting for this file already."""
+    return is_orderly(fd, device) and _wakeup_queue.somebody_waits(fd)
+
+
+def is_orderly(fd: int, device: int) -> bool:
+    """Whether those who wait for a file of this device stand in line."""
     try:
-        return _is_orderly[device] and _wakeup_queue.somebody_waits(fd)
+        return _is_orderly[device]
     except KeyError:
-        _is_orderly[device] = _wakeup_queue.has_tickets(
-            fd
-        ) and _wakeup_filesystem.is_local(fd, device)
-        return must_queue(fd, device)
+        _is_orderly[device] = _wakeup_filesystem.is_local(
+            fd, device
+        ) and _wakeup_queue.has_tickets(fd)
+        return _is_orderly[device]
 
 
-def found_a_crowd(path: Any) -> None:
-    """Look for a line at `path` from now on."""
-    crowded[path] = _LOOKS
-    if len(crowded) > _MOST_CROWDED:
-        crowded.pop(next(iter(crowded)), None)
-
-
-def found_nobody(path: Any) -> None:
-    """Stop looking at last if that happens again and again."""
-    looks = crowded.get(path, 1) - 1
-    if looks > 0:
-        crowded[path] = looks
+def note_crowd(path: Any, had_to_wait: bool) -> None:
+    """Remember for the next time whether there was a line at `path`."""
+    if had_to_wait:
+        crowded[path] = _TIMES_IN_LINE
+        if len(crowded) > _MOST_CROWDED:
+            crowded.pop(next(iter(crowded)), None)
     else:
-        crowded.pop(path, None)
+        times = crowded.get(path, 0) - 1
+        if times > 0:
+            crowded[path] = times
+        else:
+            crowded.pop(path, None)
 
 
 #: what a holder closes to wake the next in line
@@ -98,11 +101,11 @@ class Place:
         self._instance: _wakeup_inotify.Instance | None = None
         self._interest: _wakeup_inotify.Interest | None = None
         self._can_watch = _wakeup_filesystem.is_local(fd, opened.st_dev)
-        self._backoff = _pacing.Backoff()
-        self._probes: list[float] = []
+        self._backoff: _pacing.Backoff | None = None
+        self._probes = 0  # how many short pauses to make before sleeping on
         self._first_when_over: int | None = None
-        _after_fork.forget_in_child(self)
-        if is_ordered and self._can_watch and _wakeup_queue.has_tickets(fd):
+        _after_fork.waiting.add(self)
+        if is_ordered and is_orderly(fd, opened.st_dev):
             self._ticket = _wakeup_queue.take_ticket(fd, opened, arrival)
         # The first try comes when a wake-up would reach us
         self._may_try = not self._is_behind()
@@ -151,17 +154,19 @@ class Place:
     def _watch(self, seconds: float) -> bool:
         """Sleep until somebody closes the file."""
         if self._probes:
-            time.sleep(min(self._probes.pop(), seconds))
+            self._probes -= 1
+            time.sleep(min(_PROBE_PAUSES_SECONDS[self._probes], seconds))
             return True
         if self._watch_if_possible():
             # What happened before we watched was not seen: look again
             return True
         if self._interest is None or self._instance is None:
+            self._backoff = self._backoff or _pacing.Backoff()
             time.sleep(self._backoff.next_pause(seconds))
             return True
         if not self._instance.wait(self._interest, seconds):
             return False
-        self._probes = list(_PROBE_PAUSES_SECONDS)
+        self._probes = len(_PROBE_PAUSES_SECONDS)
         return True
 
     def _watch_if_possible(self) -> bool:
@@ -197,7 +202,9 @@ class Place:
         Gives what wakes the next in line when it is closed. A shared holder
         has it closed at once: the next may be a reader as well.
         """
-        self._stop_watching()
+        _after_fork.waiting.discard(self)
+        if self._interest is not None:
+            self._stop_watching()
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             ticket.drop()

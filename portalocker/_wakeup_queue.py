@@ -33,20 +33,20 @@ if sys.platform == 'linux':
 
     _GET_LOCK: int | None = getattr(fcntl, 'F_OFD_GETLK', None)
     _SET_LOCK: int | None = getattr(fcntl, 'F_OFD_SETLK', None)
+    _WRITE_LOCK, _NO_LOCK = fcntl.F_WRLCK, fcntl.F_UNLCK
     _ANY_TICKET = _record_lock.pack_range(
-        fcntl.F_WRLCK, constants.TICKET_BASE, 0
+        _WRITE_LOCK, constants.TICKET_BASE, 0
     )
-    _NO_TICKET = _record_lock.pack_range(
-        fcntl.F_UNLCK, constants.TICKET_BASE, 0
-    )
+    _NO_TICKET = _record_lock.pack_range(_NO_LOCK, constants.TICKET_BASE, 0)
 else:  # on macOS and the BSDs record locks and flock exclude each other
     fcntl: Any = None
     _GET_LOCK = _SET_LOCK = None
+    _WRITE_LOCK = _NO_LOCK = 0
     _ANY_TICKET = _NO_TICKET = b''
 
 _BACKLOG = 64  # successors that died or gave up count until we leave
 _TICKET_TRIES = 4  # two waiters in one nanosecond: the second takes the next
-_FIRST_LOOK_BACK_NANOSECONDS = 1_000_000
+_FIRST_LOOK_BACK_NANOSECONDS = 2_000_000
 
 
 def has_tickets(fd: int) -> bool:
@@ -62,7 +62,6 @@ def has_tickets(fd: int) -> bool:
 
 def somebody_waits(fd: int) -> bool:
     """Whether another waiter has a ticket for the file that `fd` has open."""
-    assert _GET_LOCK is not None
     answer = fcntl.fcntl(fd, _GET_LOCK, _ANY_TICKET)
     if answer == _NO_TICKET:
         return False
@@ -71,15 +70,13 @@ def somebody_waits(fd: int) -> bool:
 
 
 def _ticket_between(fd: int, start: int, end: int) -> int | None:
-    """A ticket of somebody else in [start, end), or None."""
-    assert _GET_LOCK is not None
+    """A ticket of somebody else in [start, end), the oldest one, or None."""
     if start >= end:
         return None
-    question = _record_lock.pack_range(fcntl.F_WRLCK, start, end - start)
-    kind, found = _record_lock.unpack_range(
-        fcntl.fcntl(fd, _GET_LOCK, question)
-    )
-    if kind == fcntl.F_UNLCK or found < constants.TICKET_BASE:
+    question = _record_lock.pack_range(_WRITE_LOCK, start, end - start)
+    answer = fcntl.fcntl(fd, _GET_LOCK, question)
+    kind, found = _record_lock.unpack_range(answer)
+    if kind == _NO_LOCK or found < constants.TICKET_BASE:
         return None
     return found
 
@@ -118,20 +115,25 @@ class Ticket:
 
     def _last_ahead(self) -> int | None:
         """The ticket number just before ours."""
-        found = self.first_ahead()
+        # The system names the oldest in a range: look back a little, then
+        # further, then ask again for what is nearer
+        fd, number = self._fd, self.number
         look_back = _FIRST_LOOK_BACK_NANOSECONDS
-        while found is not None and self.number - look_back > found:
-            near = _ticket_between(
-                self._fd, self.number - look_back, self.number
-            )
-            if near is not None:
-                found = near
-                break
-            look_back *= 8
-        nearer = found
+        found = _ticket_between(fd, number - look_back, number)
+        if found is None:
+            first = _ticket_between(fd, constants.TICKET_BASE, number)
+            if first is None:
+                return None
+            while found is None:
+                look_back *= 8
+                start = max(first, number - look_back)
+                found = _ticket_between(fd, start, number)
+                if start == first:
+                    found = found or first
+        nearer: int | None = found
         while nearer is not None:
             found = nearer
-            nearer = _ticket_between(self._fd, found + 1, self.number)
+            nearer = _ticket_between(fd, found + 1, number)
         return found
 
     def follow(self) -> bool:
@@ -166,9 +168,8 @@ class Ticket:
 
     def drop(self) -> None:
         """Leave the line; whoever follows is not woken yet."""
-        assert _SET_LOCK is not None
         # Not left to the close of fd: a forked child may share it
-        request = _record_lock.pack_range(fcntl.F_UNLCK, self.number, 1)
+        request = _record_lock.pack_range(_NO_LOCK, self.number, 1)
         try:
             fcntl.fcntl(self._fd, _SET_LOCK, request)
         except (OSError, ValueError):  # the descriptor is closed already
@@ -204,9 +205,8 @@ def take_ticket(
 
 
 def _lock_byte(fd: int, number: int) -> None:
-    assert _SET_LOCK is not None
     try:
-        request = _record_lock.pack_range(fcntl.F_WRLCK, number, 1)
+        request = _record_lock.pack_range(_WRITE_LOCK, number, 1)
         fcntl.fcntl(fd, _SET_LOCK, request)
     except OSError as error:
         if error.errno != errno.EBADF:

@@ -864,7 +864,7 @@ class BoundedSemaphore(LockBase):
         if self.lock is not None:
             raise exceptions.AlreadyActive('Already locked')
         places = _places.Places(self, self.get_filenames())
-        if not places.somebody_waits() and self.try_lock(places.paths):
+        if not places.is_crowded() and self.try_lock(places.paths):
             return self.lock
         try:
             places.wait_for_one(

@@ -90,6 +90,7 @@ class Process(Actor):
         self.status: int | None = None
         self.pid = os.fork()
         if self.pid == 0:
+            self._talk.close()  # who lives longer than the test hears of it
             _run_in_child(body, theirs)
         theirs.close()
 
@@ -147,6 +148,18 @@ def wait_for_end(pid: int) -> None:
             raise AssertionError(f'process {pid} does not end')
     finally:
         os.close(fd)
+
+
+def leave_child_behind(line: Line) -> int:
+    """Fork a child that says so, and lives until it is told to end."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            line.say('child lives')
+            line.hear()
+        finally:
+            os._exit(0)
+    return pid
 
 
 def _run_in_child(

@@ -118,12 +118,12 @@ def _belongings() -> tuple[int, int]:
         str(os.getpid())
     ]]
     descriptors = locks.open_descriptors().values()
-    return sum('inotify' not in name for name in descriptors), len(mine)
+    return sum(name != locks.INOTIFY for name in descriptors), len(mine)
 
 
 def _inotify_instances() -> int:
     names = locks.open_descriptors().values()
-    return sum('inotify' in name for name in names)
+    return sum(name == locks.INOTIFY for name in names)
 
 
 @pytest.fixture

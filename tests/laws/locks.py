@@ -18,7 +18,9 @@ import portalocker
 from portalocker import utils
 
 SHORT = 0.05  # seconds: a wait that is meant to end without the lock
-LONG = 30.0  # seconds: only ever reached by a failure
+LONG = 10.0  # seconds: only ever reached by a failure
+
+INOTIFY = 'anon_inode:inotify'
 
 EXCLUSIVE = portalocker.LockFlags.EXCLUSIVE
 SHARED = portalocker.LockFlags.SHARED
@@ -41,6 +43,9 @@ class Kind:
         self.name = name
         self._make = make
         self._rival = rival or make
+        self.is_shared = rival is not None
+        # Its waiters have no tickets
+        self.is_unordered = locker is not None
         self.locker = locker
         self.capacity = capacity
         self._suffix = suffix
@@ -207,6 +212,11 @@ GROUPS = {
     'staying': (
         'lock', 'truncating', 'blocking', 'shared', 'rlock', 'semaphore',
         'semaphore_of_two', 'named_semaphore', 'ofd', 'lockf',
+        'lockf_semaphore',
+    ),
+    'exclusive': (
+        'lock', 'truncating', 'blocking', 'rlock', 'temporary', 'pid_file',
+        'semaphore', 'semaphore_of_two', 'named_semaphore', 'ofd', 'lockf',
         'lockf_semaphore',
     ),
     'plain': (

@@ -7,7 +7,9 @@ import multiprocessing
 import os
 
 import pytest
+from actors import leave_child_behind
 from locks import (
+    INOTIFY,
     LONG,
     SHORT,
     announce_wait,
@@ -113,11 +115,9 @@ def test_what_was_buffered_is_written_once(kind, path, stage) -> None:
 def test_child_uses_the_object_as_its_own(
     kind, path, stage, can_enter
 ) -> None:
+    lock = kind.rival(path)
     # Readers enter beside their parent: let it hold what keeps them out
-    lock, own = kind.rival(path), kind.make(path)
-    inherited = lock if type(lock) is type(own) else own
-    if kind.name in {'shared', 'shared_temporary'}:
-        inherited = own
+    inherited = kind.make(path) if kind.is_shared else lock
     lock.acquire()
 
     def child(line) -> None:
@@ -146,17 +146,11 @@ def test_lock_of_a_killed_parent_is_free_while_its_child_lives(
     def parent(line) -> None:
         lock = kind.make(path)
         lock.acquire()
-        if os.fork() == 0:
-            line.say('child lives')
-            line.hear()
-            os._exit(0)
-        line.say('parent lives')
-        os.waitpid(-1, 0)
+        child = leave_child_behind(line)
+        os.waitpid(child, 0)
 
     process = stage.process(parent)
-    assert {process.listen(), process.listen()} == {
-        'child lives', 'parent lives',
-    }  # fmt: skip
+    process.expect('child lives')
     assert not can_enter(path)
     process.kill()
     assert can_enter(path)
@@ -170,11 +164,8 @@ def test_lock_of_a_killed_parent_whose_child_lives_wakes_the_waiter(
     def parent(line) -> None:
         lock = announce_wait(kind.rival(path), lambda: line.say('waits'))
         lock.acquire()
-        if os.fork() == 0:
-            line.say('child lives')
-            line.hear()
-            os._exit(0)
-        os.waitpid(-1, 0)
+        child = leave_child_behind(line)
+        os.waitpid(child, 0)
 
     def waiter(line) -> None:
         lock = announce_wait(kind.make(path), lambda: line.say('waits'))
@@ -269,7 +260,7 @@ def test_waiter_that_gave_up_leaves_no_ticket_with_a_child(
 
 
 @law()
-def test_child_keeps_no_inotify_instance_and_no_socket(
+def test_child_of_a_waiter_keeps_no_means_of_waiting(
     kind, path, stage
 ) -> None:
     lock = kind.rival(path)
@@ -282,7 +273,7 @@ def test_child_keeps_no_inotify_instance_and_no_socket(
 
     def child(line) -> None:
         names = open_descriptors().values()
-        assert not [name for name in names if 'inotify' in name]
+        assert not [name for name in names if name == INOTIFY]
         sockets = [name for name in names if name.startswith('socket')]
         line.say(len(sockets))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import sys
 import types
 
 import pytest
@@ -15,12 +16,16 @@ SOURCE = pathlib.Path(constants.__file__).read_text('utf-8')
 
 
 def loaded_where_os_is(
-    name: str, monkeypatch: pytest.MonkeyPatch, **modules: types.ModuleType
+    name: str,
+    platform: str,
+    monkeypatch: pytest.MonkeyPatch,
+    **modules: types.ModuleType,
 ) -> dict[str, object]:
     namespace: dict[str, object] = {'__name__': 'constants'}
-    for module_name, module in modules.items():
-        monkeypatch.setitem(__import__('sys').modules, module_name, module)
     with monkeypatch.context() as patch:
+        for module_name, module in modules.items():
+            patch.setitem(sys.modules, module_name, module)
+        patch.setattr(sys, 'platform', platform)
         patch.setattr(os, 'name', name)
         exec(compile(SOURCE, constants.__file__, 'exec'), namespace)
     return namespace
@@ -56,7 +61,7 @@ def test_on_windows_the_flags_are_those_of_msvcrt(
 ) -> None:
     msvcrt = types.ModuleType('msvcrt')
     msvcrt.LK_UNLCK = 0  # type: ignore[attr-defined]
-    names = loaded_where_os_is('nt', monkeypatch, msvcrt=msvcrt)
+    names = loaded_where_os_is('nt', 'win32', monkeypatch, msvcrt=msvcrt)
     values = [
         names[name] for name in ('LOCK_EX', 'LOCK_SH', 'LOCK_NB', 'LOCK_UN')
     ]
@@ -67,7 +72,7 @@ def test_an_unknown_system_is_refused_by_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(RuntimeError, match="'abacus'"):
-        loaded_where_os_is('abacus', monkeypatch)
+        loaded_where_os_is('abacus', 'abacus', monkeypatch)
 
 
 def test_tickets_lie_beyond_any_data_and_within_the_systems_offsets() -> None:

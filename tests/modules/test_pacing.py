@@ -6,7 +6,7 @@ import math
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from portalocker import _pacing
@@ -34,6 +34,8 @@ def test_attempts_start_at_multiples_of_the_interval(
 
 
 @given(st.integers(1, 10**6), seconds, seconds, seconds)
+@example(1, 1.0, 5e-324, 1.0)
+@example(10**6, 1e6, 1e6, 1e6)
 def test_a_pause_is_within_all_its_bounds(
     attempt: int, elapsed: float, interval: float, remaining: float
 ) -> None:

@@ -10,13 +10,13 @@ import sys
 
 import portalocker
 
-LONG = 30.0  # seconds, reached by a failure only
+LONG = 20.0  # seconds, reached by a failure only
 _ROOT = str(pathlib.Path(portalocker.__file__).parent.parent)
 
 # argv: path, then what is run once before the lock is made.
 # Says 'parked on <what>' before it sleeps, the first time for each what.
 _PROGRAM = """
-import signal, sys
+import signal, sys, time
 import portalocker
 from portalocker import LockFlags, _pacing, _wakeup_inotify, _wakeup_queue
 
@@ -46,6 +46,7 @@ backoff.next_pause = announced('parked on clock', backoff.next_pause)
 options = {'timeout': %r, 'check_interval': 3600}
 exec(sys.argv[2])
 lock = portalocker.Lock(sys.argv[1], **options)
+started = time.perf_counter()
 try:
     lock.acquire()
 except portalocker.AlreadyLocked as failure:
@@ -53,12 +54,14 @@ except portalocker.AlreadyLocked as failure:
 except KeyboardInterrupt:
     print('interrupted', flush=True)
 else:
-    print('in', flush=True)
+    # the last try, at the deadline, is no wake-up
+    was_woken = time.perf_counter() - started < %r
+    print('in' if was_woken else 'in, but only at the deadline', flush=True)
     sys.stdin.readline()
     lock.release()
     print('out', flush=True)
 sys.stdin.readline()
-""" % LONG
+""" % (LONG, LONG)
 
 SHARED = (
     "options['flags'] = LockFlags.SHARED | LockFlags.NON_BLOCKING; "

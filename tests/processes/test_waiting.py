@@ -81,8 +81,11 @@ class WaitingThread(threading.Thread):
         self.start()
 
     def run(self) -> None:
+        started = time.perf_counter()
         try:
             self.lock.acquire()
+            # the last try, at the deadline, is no wake-up
+            assert time.perf_counter() - started < LONG, 'it was not woken'
         except BaseException as failure:
             self.failure = failure
 
@@ -561,7 +564,8 @@ def test_without_sockets_the_line_is_kept_by_inotify_and_looks(
             assert parked.acquire(timeout=LONG)
         os.close(fd)
         for thread in threads:
-            thread.join(2 * LONG)
+            thread.join(LONG / 2)
+            assert not thread.is_alive(), 'it was not woken'
     assert order == [0, 1, 2]
 
 
@@ -590,7 +594,8 @@ def test_without_tickets_waiters_are_woken_in_any_order(
         assert tickets(path) == []
         os.close(fd)
         for thread in threads:
-            thread.join(2 * LONG)
+            thread.join(LONG / 2)
+            assert not thread.is_alive(), 'it was not woken'
     assert sorted(entered) == [0, 1, 2]
 
 

@@ -1,0 +1,262 @@
+"""Open, lock, verify: how the file at a path comes to be held."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from portalocker import _acquisition, _pacing, _wakeup
+from portalocker.exceptions import AlreadyLocked, LockException
+
+if sys.platform == 'win32':
+    pytest.skip('the POSIX half', allow_module_level=True)
+
+import fcntl
+
+EX_NB = fcntl.LOCK_EX | fcntl.LOCK_NB
+SHORT = 0.05
+
+
+class Door:
+    """A lock file that counts what is done with it."""
+
+    def __init__(self, path: pathlib.Path) -> None:
+        self._path = str(path)
+        self.opened: list[Any] = []
+        self.tries = 0
+
+    def _get_fh(self) -> Any:
+        fh = open(self._path, 'ab', buffering=0)
+        self.opened.append(fh)
+        return fh
+
+    def _get_lock(self, fh: Any) -> None:
+        self.tries += 1
+        try:
+            fcntl.flock(fh, EX_NB)
+        except BlockingIOError as error:
+            raise AlreadyLocked(error) from error
+
+    def contender(self) -> _acquisition.Contender:
+        fh = self._get_fh()
+        return _acquisition.Contender(
+            self, fh, os.fstat(fh.fileno()), is_shared=False
+        )
+
+
+@pytest.fixture
+def door(tmp_path: pathlib.Path) -> Door:
+    return Door(tmp_path / 'file.lock')
+
+
+@pytest.fixture(autouse=True)
+def no_crowd() -> Iterator[None]:
+    _wakeup.crowded.clear()
+    yield
+    _wakeup.crowded.clear()
+
+
+def ticking(seconds: float, interval: float = SHORT) -> Any:
+    def ticks(pause: Any) -> Iterator[int]:
+        return _pacing.ticks(seconds, interval, pause)
+
+    return ticks
+
+
+def test_a_free_file_is_held_at_once(door: Door) -> None:
+    fh, opened = _acquisition.open_and_try(door, may_wait=True)
+    assert opened is None
+    assert door.tries == 1
+    fh.close()
+
+
+def test_a_held_file_is_left_open_for_whoever_waits(door: Door) -> None:
+    holder, _ = _acquisition.open_and_try(door, may_wait=False)
+    fh, opened = _acquisition.open_and_try(door, may_wait=True)
+    assert opened is not None
+    assert os.path.samestat(opened, os.fstat(fh.fileno()))
+    with pytest.raises(AlreadyLocked):
+        _acquisition.open_and_try(door, may_wait=False)
+    assert door.opened[-1].closed
+    fh.close()
+    holder.close()
+
+
+def test_a_stale_file_is_closed_and_opened_anew(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = door._get_lock
+
+    def _get_lock(fh: Any) -> None:
+        real(fh)
+        if door.tries < 3:
+            os.unlink(door._path)
+
+    monkeypatch.setattr(door, '_get_lock', _get_lock)
+    fh, _ = _acquisition.open_and_try(door, may_wait=False)
+    assert len(door.opened) == 3
+    assert os.path.samestat(os.fstat(fh.fileno()), os.stat(door._path))
+    fh.close()
+
+
+@pytest.mark.parametrize(
+    ('raised', 'expected'),
+    [
+        (ValueError('odd'), LockException),
+        (OSError(errno.EIO, 'io'), LockException),
+        (LockException('ours'), LockException),
+        (RuntimeError('flags'), RuntimeError),
+        (TypeError('locker'), TypeError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_whatever_fails_closes_the_file(
+    raised: BaseException,
+    expected: type[BaseException],
+    door: Door,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def _get_lock(fh: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(door, '_get_lock', _get_lock)
+    with pytest.raises(expected) as caught:
+        _acquisition.open_and_try(door, may_wait=True)
+    assert caught.value is raised or caught.value.args == (raised,)
+    with pytest.raises(expected):
+        door.contender().hold(ticking(SHORT))
+    assert all(fh.closed for fh in door.opened)
+
+
+def test_a_contender_holds_what_becomes_free(door: Door) -> None:
+    holder, _ = _acquisition.open_and_try(door, may_wait=False)
+    contender = door.contender()
+    pauses: list[float] = []
+
+    def ticks(pause: Any) -> Iterator[int]:
+        yield 0
+        holder.close()
+        pause(3600)
+        pauses.append(3600)
+        yield 1
+
+    fh, turn = contender.hold(ticks)
+    assert pauses == [3600]
+    with pytest.raises(AlreadyLocked):
+        door._get_lock(door._get_fh())
+    if turn is not None:
+        turn.close()
+    fh.close()
+    door.opened[-1].close()
+
+
+@pytest.mark.parametrize('seconds', [0, SHORT])
+def test_a_contender_that_gives_up_leaves_nothing(
+    seconds: float, door: Door
+) -> None:
+    holder, _ = _acquisition.open_and_try(door, may_wait=False)
+    contender = door.contender()
+    with pytest.raises(AlreadyLocked) as caught:
+        contender.hold(ticking(seconds))
+    assert door.opened[-1].closed
+    assert caught.value.filename == door._path
+    assert caught.value.waited is not None
+    assert caught.value.args[0].errno == errno.EAGAIN
+    holder.close()
+
+
+def test_a_contender_without_a_tick_tries_once(door: Door) -> None:
+    contender = door.contender()
+    fh, turn = contender.hold(lambda pause: iter(()))
+    assert door.tries == 1
+    if turn is not None:
+        turn.close()
+    fh.close()
+
+
+def test_a_contender_moves_to_the_file_that_replaces_its_own(
+    door: Door,
+) -> None:
+    holder, _ = _acquisition.open_and_try(door, may_wait=False)
+    contender = door.contender()
+    os.unlink(door._path)
+    fh, turn = contender.hold(ticking(math.inf, 0.001))
+    assert os.path.samestat(os.fstat(fh.fileno()), os.stat(door._path))
+    if turn is not None:
+        turn.close()
+    fh.close()
+    holder.close()
+
+
+def test_a_contender_tries_the_new_file_before_it_sleeps(
+    door: Door,
+) -> None:
+    holder, _ = _acquisition.open_and_try(door, may_wait=False)
+    contender = door.contender()
+    slept: list[float] = []
+
+    def ticks(pause: Any) -> Iterator[int]:
+        yield 0
+        yield 1
+        os.unlink(door._path)
+        pause(0.01)
+        yield 2  # finds that the path leads elsewhere
+        started = time.perf_counter()
+        pause(1.0)
+        slept.append(time.perf_counter() - started)
+        yield 3
+
+    fh, turn = contender.hold(ticks)
+    assert not any(seconds >= 1.0 for seconds in slept)
+    if turn is not None:
+        turn.close()
+    fh.close()
+    holder.close()
+
+
+# who looks for a line
+
+
+def test_whoever_had_to_wait_looks_for_a_line_for_a_while(
+    door: Door,
+) -> None:
+    holder, _ = _acquisition.open_and_try(door, may_wait=False)
+    with pytest.raises(AlreadyLocked):
+        door.contender().hold(ticking(0))
+    holder.close()
+    assert door._path in _wakeup.crowded
+    for _ in range(_wakeup._LOOKS):
+        fh, _ = _acquisition.open_and_try(door, may_wait=True)
+        fh.close()
+    assert door._path not in _wakeup.crowded
+
+
+def test_few_crowded_paths_are_remembered() -> None:
+    for n in range(_wakeup._MOST_CROWDED + 10):
+        _wakeup.found_a_crowd(n)
+    assert len(_wakeup.crowded) <= _wakeup._MOST_CROWDED
+    assert 0 not in _wakeup.crowded
+    _wakeup.found_nobody('never seen')
+    assert 'never seen' not in _wakeup.crowded
+
+
+def test_the_explanation_names_the_first_path_and_all_holders(
+    door: Door,
+) -> None:
+    holder, _ = _acquisition.open_and_try(door, may_wait=False)
+    failure = AlreadyLocked()
+    other = pathlib.Path(door._path + '.other')
+    _acquisition.explain(failure, [door._path, other], 1.5)
+    assert failure.filename == door._path
+    assert failure.waited == 1.5
+    if sys.platform == 'linux':
+        assert [one.pid for one in failure.holders] == [os.getpid()]
+    holder.close()

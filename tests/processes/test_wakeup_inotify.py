@@ -1,0 +1,573 @@
+"""One inotify instance a process: each thread is woken for its own file."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import pathlib
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import portalocker
+from portalocker import (
+    _after_fork,
+    _wakeup,
+    _wakeup_inotify,
+    _wakeup_poll,
+    _wakeup_queue,
+)
+from portalocker._wakeup_inotify import Instance, Interest
+
+if sys.platform != 'linux':
+    pytest.skip('inotify is of Linux', allow_module_level=True)
+
+SHORT, LONG = 0.05, 20.0  # seconds; LONG is reached by a failure only
+
+
+@pytest.fixture
+def paths(tmp_path: pathlib.Path) -> list[pathlib.Path]:
+    paths = [tmp_path / f'{n}.lock' for n in range(4)]
+    for path in paths:
+        path.touch()
+    return paths
+
+
+@pytest.fixture
+def instance() -> Iterator[Instance]:
+    instance = Instance()
+    yield instance
+    os.close(instance.fd)
+
+
+@pytest.fixture
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that has no instance yet."""
+    with monkeypatch.context() as patch:
+        patch.setattr(_wakeup_inotify, '_instance', None)
+        yield
+        if _wakeup_inotify._instance is not None:
+            os.close(_wakeup_inotify._instance.fd)
+
+
+class Sleeper(threading.Thread):
+    """A thread that waits for an interest of its own."""
+
+    def __init__(
+        self, instance: Instance, path: pathlib.Path, seconds: float = LONG
+    ) -> None:
+        super().__init__()
+        self.instance = instance
+        self.interest = Interest()
+        self.seconds = seconds
+        self.was_woken: bool | None = None
+        self.fd = os.open(path, os.O_RDONLY)
+        instance.watch_open_file(self.interest, self.fd, os.fstat(self.fd))
+        self.start()
+
+    def run(self) -> None:
+        self.was_woken = self.instance.wait(self.interest, self.seconds)
+
+    def finish(self) -> bool | None:
+        self.join(2 * LONG)
+        assert not self.is_alive()
+        self.instance.forget(self.interest)
+        os.close(self.fd)
+        return self.was_woken
+
+
+def wait_until(is_so: Callable[[], object]) -> None:
+    until = time.monotonic() + LONG
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+def close_one(path: pathlib.Path) -> None:
+    os.close(os.open(path, os.O_RDONLY))
+
+
+def watched_inodes(instance: Instance) -> set[int]:
+    text = pathlib.Path(f'/proc/self/fdinfo/{instance.fd}').read_text()
+    return {
+        int(word.removeprefix('ino:'), 16)
+        for line in text.splitlines()
+        if line.startswith('inotify')
+        for word in line.split()
+        if word.startswith('ino:')
+    }
+
+
+def inotify_instances() -> int:
+    links = []
+    for name in os.listdir('/proc/self/fd'):
+        try:
+            links.append(os.readlink(f'/proc/self/fd/{name}'))
+        except FileNotFoundError:
+            continue
+    return links.count('anon_inode:inotify')
+
+
+def event(watch: int, mask: int) -> bytes:
+    return struct.pack('iIII', watch, mask, 0, 0)
+
+
+# threads
+
+
+def test_threads_share_one_instance_and_each_is_woken_for_its_own_file(
+    paths: list[pathlib.Path],
+    monkeypatch: pytest.MonkeyPatch,
+    fresh_process: None,
+) -> None:
+    parked = threading.Semaphore(0)
+    real = Instance.wait
+
+    def wait(self: Instance, interest: Interest, seconds: float) -> bool:
+        parked.release()
+        return real(self, interest, seconds)
+
+    monkeypatch.setattr(Instance, 'wait', wait)
+    before = inotify_instances()
+    holders = [portalocker.Lock(path) for path in paths]
+    waiters = [
+        portalocker.Lock(path, timeout=LONG, check_interval=3600)
+        for path in paths
+    ]
+    threads = [threading.Thread(target=lock.acquire) for lock in waiters]
+    for holder, thread in zip(holders, threads):
+        holder.acquire()
+        thread.start()
+        assert parked.acquire(timeout=LONG)
+    assert inotify_instances() == before + 1
+    for n in (2, 0, 3, 1):
+        holders[n].release()
+        threads[n].join(LONG / 2)
+        assert waiters[n].fh is not None
+        assert sum(thread.is_alive() for thread in threads) == sum(
+            lock.fh is None for lock in waiters
+        )
+    for lock in waiters:
+        lock.release()
+    assert inotify_instances() == before + 1
+
+
+def test_all_who_wait_for_one_file_are_woken(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    sleepers = [Sleeper(instance, paths[0]) for _ in range(3)]
+    stranger = Sleeper(instance, paths[1])
+    wait_until(lambda: len(instance._parked) == 4)
+    close_one(paths[0])
+    assert [sleeper.finish() for sleeper in sleepers] == [True] * 3
+    assert not stranger.interest.is_woken
+    close_one(paths[1])
+    assert stranger.finish() is True
+
+
+def test_the_leader_that_is_woken_hands_over(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    sleepers = []
+    for n, path in enumerate(paths):
+        sleepers.append(Sleeper(instance, path))
+        wait_until(lambda n=n: len(instance._parked) == n + 1)
+    # The first one leads; whoever follows has to lead in its turn
+    for path, sleeper in zip(paths, sleepers):
+        wait_until(lambda: instance._leader is not None)
+        close_one(path)
+        assert sleeper.finish() is True
+    assert instance._leader is None
+    assert not instance._parked
+
+
+def test_the_leader_whose_time_is_up_hands_over(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    leader = Sleeper(instance, paths[0], SHORT)
+    wait_until(lambda: instance._parked or leader.was_woken is not None)
+    follower = Sleeper(instance, paths[1])
+    assert leader.finish() is False
+    wait_until(lambda: instance._leader is follower.interest)
+    close_one(paths[1])
+    assert follower.finish() is True
+
+
+def test_a_follower_whose_time_is_up_leaves(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    leader = Sleeper(instance, paths[0])
+    wait_until(lambda: instance._leader is leader.interest)
+    assert Sleeper(instance, paths[1], SHORT).finish() is False
+    close_one(paths[0])
+    assert leader.finish() is True
+
+
+def test_a_leader_that_is_interrupted_hands_over(
+    instance: Instance,
+    paths: list[pathlib.Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    may_interrupt = threading.Event()
+    real = _wakeup_poll.wait_readable
+
+    def wait_readable(thing: Any, seconds: float) -> bool:
+        if threading.current_thread() is threading.main_thread():
+            assert may_interrupt.wait(LONG)
+            raise KeyboardInterrupt
+        return real(thing, seconds)
+
+    monkeypatch.setattr(_wakeup_poll, 'wait_readable', wait_readable)
+    followers: list[Sleeper] = []
+
+    def follow() -> None:
+        wait_until(lambda: instance._leader is not None)
+        followers.append(Sleeper(instance, paths[1]))
+        wait_until(lambda: len(instance._parked) == 2)
+        may_interrupt.set()
+
+    helper = threading.Thread(target=follow)
+    helper.start()
+    interest = Interest()
+    with open(paths[0]) as fh:
+        instance.watch_open_file(interest, fh.fileno(), os.stat(paths[0]))
+        with pytest.raises(KeyboardInterrupt):
+            instance.wait(interest, LONG)
+        helper.join(LONG)
+        (follower,) = followers
+        wait_until(lambda: instance._leader is follower.interest)
+        close_one(paths[1])
+        assert follower.finish() is True
+        instance.forget(interest)
+
+
+def test_an_event_that_another_thread_reads_still_wakes_the_leader(
+    instance: Instance,
+    paths: list[pathlib.Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_about_to_poll, may_poll = threading.Event(), threading.Event()
+    real = _wakeup_poll.wait_readable
+    slept_in_vain: list[bool] = []
+
+    def wait_readable(thing: Any, seconds: float) -> bool:
+        is_about_to_poll.set()
+        assert may_poll.wait(LONG)
+        # what is lost would be lost for as long as it sleeps
+        is_readable = real(thing, min(seconds, 1.0))
+        slept_in_vain.append(not is_readable)
+        return is_readable
+
+    monkeypatch.setattr(_wakeup_poll, 'wait_readable', wait_readable)
+    leader = Sleeper(instance, paths[0])
+    assert is_about_to_poll.wait(LONG)
+    close_one(paths[0])
+    newcomer = Interest()
+    with open(paths[1]) as fh:
+        instance.watch_open_file(newcomer, fh.fileno(), os.stat(paths[1]))
+        may_poll.set()
+        assert leader.finish() is True
+    instance.forget(newcomer)
+    assert not any(slept_in_vain)
+
+
+# events
+
+
+def test_a_wake_up_before_the_sleep_is_not_lost(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    interest = Interest()
+    with open(paths[0]) as fh:
+        instance.watch_open_file(interest, fh.fileno(), os.stat(paths[0]))
+        close_one(paths[0])
+        instance.drain()
+        assert instance.wait(interest, LONG)
+        assert not instance.wait(interest, 0)
+        close_one(paths[0])
+        assert instance.wait(interest, LONG)
+    instance.forget(interest)
+
+
+def test_what_happened_before_we_watched_wakes_nobody(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    first = Interest()
+    with open(paths[0]) as fh:
+        opened = os.stat(paths[0])
+        instance.watch_open_file(first, fh.fileno(), opened)
+        instance.forget(first)  # the watch stays for the next one
+        close_one(paths[0])
+        second = Interest()
+        instance.watch_open_file(second, fh.fileno(), opened)
+        assert not instance.wait(second, 0)
+        instance.drain()
+        assert not second.is_woken
+    instance.forget(second)
+
+
+def test_paths_can_be_watched_too(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    interest = Interest()
+    for path in paths:
+        instance.watch_path(interest, os.fsencode(path))
+    for path in paths:
+        close_one(path)
+        assert instance.wait(interest, LONG)
+    instance.forget(interest)
+    assert watched_inodes(instance) == set()
+
+
+def test_a_path_that_cannot_be_watched_is_an_error(
+    instance: Instance, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(FileNotFoundError, match='watch the lock file'):
+        instance.watch_path(Interest(), os.fsencode(tmp_path / 'missing'))
+
+
+def test_lost_events_wake_everybody(
+    instance: Instance,
+    paths: list[pathlib.Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sleepers = [Sleeper(instance, path) for path in paths]
+    wait_until(lambda: len(instance._parked) == len(paths))
+    real = os.read
+
+    def read(fd: int, size: int) -> bytes:
+        if fd != instance.fd:
+            return real(fd, size)
+        real(fd, size)  # lost
+        return event(-1, _wakeup_inotify._IN_Q_OVERFLOW)
+
+    monkeypatch.setattr(os, 'read', read)
+    close_one(paths[0])
+    assert [sleeper.finish() for sleeper in sleepers] == [True] * len(paths)
+
+
+def test_events_are_read_with_their_names(
+    instance: Instance,
+    paths: list[pathlib.Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interest = Interest()
+    instance.watch_path(interest, os.fsencode(paths[0]))
+    (watch,) = interest.watches
+    named = struct.pack('iIII', 999, 8, 0, 16) + b'name'.ljust(16, b'\0')
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'read', lambda *_: named + event(watch, 8))
+        instance.drain()
+    assert interest.is_woken
+    instance.forget(interest)
+
+
+def test_whoever_does_not_park_is_called(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    calls: list[int] = []
+    interest = Interest(lambda: calls.append(threading.get_ident()))
+    instance.watch_path(interest, os.fsencode(paths[0]))
+    assert instance.fileno() == instance.fd
+    close_one(paths[0])
+    instance.drain()
+    assert calls == [threading.get_ident()]
+    instance.forget(interest)
+    close_one(paths[0])
+    instance.drain()
+    assert len(calls) == 1
+
+
+def test_reading_nothing_does_not_block(instance: Instance) -> None:
+    instance.drain()
+
+
+# watches
+
+
+def test_the_watch_of_a_file_is_kept_for_the_next_waiter(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    watches = set()
+    for _ in range(3):
+        interest = Interest()
+        with open(paths[0]) as fh:
+            instance.watch_open_file(interest, fh.fileno(), os.stat(paths[0]))
+            watches.update(interest.watches)
+            instance.forget(interest)
+    assert len(watches) == 1
+    assert watched_inodes(instance) == {os.stat(paths[0]).st_ino}
+
+
+def test_few_watches_are_kept(
+    instance: Instance, tmp_path: pathlib.Path
+) -> None:
+    for n in range(_wakeup_inotify._IDLE_WATCHES + 5):
+        path = tmp_path / f'many.{n}'
+        path.touch()
+        interest = Interest()
+        with open(path) as fh:
+            instance.watch_open_file(interest, fh.fileno(), os.stat(path))
+        instance.forget(interest)
+        instance.forget(interest)
+    assert len(watched_inodes(instance)) == _wakeup_inotify._IDLE_WATCHES
+
+
+def test_a_watch_that_others_need_stays(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    first, second = Interest(), Interest()
+    for interest in (first, second):
+        instance.watch_path(interest, os.fsencode(paths[0]))
+    instance.forget(first)
+    close_one(paths[0])
+    assert instance.wait(second, LONG)
+    assert not first.is_woken
+    instance.forget(second)
+
+
+def test_the_watch_of_a_file_that_is_gone_is_forgotten(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    interest = Interest()
+    with open(paths[0]) as fh:
+        instance.watch_open_file(interest, fh.fileno(), os.stat(paths[0]))
+        instance.forget(interest)
+        assert len(instance._idle) == 1
+        paths[0].unlink()
+    instance.drain()
+    assert not instance._idle
+
+
+# where there is none
+
+
+def test_a_process_makes_one_instance_and_keeps_it(
+    fresh_process: None,
+) -> None:
+    first = _wakeup_inotify.process_instance()
+    assert first is not None
+    assert _wakeup_inotify.process_instance() is first
+    assert not os.get_inheritable(first.fd)
+
+
+def test_when_the_user_has_no_more_instances_there_is_none_for_now(
+    monkeypatch: pytest.MonkeyPatch, fresh_process: None
+) -> None:
+    real = ctypes.CDLL
+
+    class Exhausted:
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._libc = real(*args, **kwargs)
+
+        def __getattr__(self, name: str) -> Any:
+            if name == 'inotify_init1':
+                return self.refuse
+            return getattr(self._libc, name)
+
+        def refuse(self, flags: int) -> int:
+            ctypes.set_errno(24)
+            return -1
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ctypes, 'CDLL', Exhausted)
+        assert _wakeup_inotify.process_instance() is None
+        with pytest.raises(OSError, match='inotify instance') as caught:
+            Instance()
+        assert caught.value.errno == 24
+    assert _wakeup_inotify.process_instance() is not None
+
+
+def test_where_libc_has_no_inotify_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, fresh_process: None
+) -> None:
+    class Empty:
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            pass
+
+    monkeypatch.setattr(ctypes, 'CDLL', Empty)
+    assert _wakeup_inotify.process_instance() is None
+
+
+def test_a_forked_child_has_no_instance_of_its_parent(
+    fresh_process: None,
+) -> None:
+    first = _wakeup_inotify.process_instance()
+    assert first is not None
+    pid = os.fork()
+    if not pid:
+        is_closed = False
+        try:
+            os.fstat(first.fd)
+        except OSError:
+            is_closed = True
+        is_gone = _wakeup_inotify._instance is None
+        second = _wakeup_inotify.process_instance()
+        works = second is not None and second is not first
+        os._exit(0 if is_closed and is_gone and works else 1)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert _wakeup_inotify.process_instance() is first
+
+
+# a place in line, seen from inside
+
+
+def test_a_place_without_watches_polls(
+    paths: list[pathlib.Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_wakeup_inotify, 'process_instance', lambda: None)
+    slept: list[float] = []
+    monkeypatch.setattr(time, 'sleep', slept.append)
+    with open(paths[0], 'r+') as fh:
+        place = _wakeup.Place(
+            fh.fileno(), os.stat(paths[0]), 1, is_ordered=False
+        )
+        assert place.may_try()
+        assert not place.may_try()
+        place.wait(LONG)
+        assert place.may_try()
+        place.wait(LONG)
+        place.leave()
+    assert len(slept) == 2
+    assert 0.0007 < slept[0] <= 0.001
+    assert 0.0014 < slept[1] <= 0.002
+
+
+def test_after_a_close_a_place_tries_a_few_times_before_it_sleeps_again(
+    paths: list[pathlib.Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open(paths[0], 'r+') as fh:
+        place = _wakeup.Place(
+            fh.fileno(), os.stat(paths[0]), 1, is_ordered=False
+        )
+        close_one(paths[0])
+        place.wait(LONG)
+        slept: list[float] = []
+        with monkeypatch.context() as patch:
+            patch.setattr(time, 'sleep', slept.append)
+            for _ in _wakeup._PROBE_PAUSES_SECONDS:
+                place.wait(LONG)
+        assert slept == sorted(_wakeup._PROBE_PAUSES_SECONDS)
+        place.leave()
+
+
+def test_the_child_of_a_place_forgets_it(paths: list[pathlib.Path]) -> None:
+    fd = os.open(paths[0], os.O_RDWR)
+    place = _wakeup.Place(fd, os.stat(paths[0]), 1, is_ordered=True)
+    keeper = os.dup(fd)
+    place._forget_parent()
+    assert _after_fork._parted.pop() == fd
+    place.leave()
+    with open(paths[0], 'r+') as other:
+        assert _wakeup_queue.somebody_waits(other.fileno())
+        os.close(keeper)
+        os.close(fd)
+        assert not _wakeup_queue.somebody_waits(other.fileno())
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
