@@ -49,12 +49,7 @@ def try_to_hold(door: Door, fh: Any, opened: os.stat_result) -> bool:
 
     Raises `AlreadyLocked` on contention, another `LockException` otherwise.
     """
-    try:
-        door._get_lock(fh)
-    except (exceptions.LockException, RuntimeError, TypeError):
-        raise
-    except Exception as error:
-        raise exceptions.LockException(error) from error
+    door._get_lock(fh)
     return _file_identity.still_names(door._path, opened) or is_at_its_path(
         door, fh, opened
     )
@@ -144,8 +139,10 @@ class Contender:
         try:
             self._join_line()
             for _ in ticking(self.pause):
-                if self._is_our_turn() and self._try_to_hold():
-                    return self._fh, self._come_in()
+                # Twice: a new file may have come in between
+                for _ in range(2):
+                    if self._is_our_turn() and self._try_to_hold():
+                        return self._fh, self._come_in()
             # Out of time: one try, whoever is before us
             if self._try_to_hold():
                 return self._fh, self._come_in()
@@ -213,4 +210,10 @@ class Contender:
         place, self._place = self._place, None
         assert place is not None
         _wakeup.note_crowd(self._door._path, self._has_waited)
-        return place.got_in(is_shared=self._is_shared)
+        turn = place.got_in()
+        if not self._is_shared:
+            return turn
+        # The next may be a reader as well
+        turn.close()
+        turn.clean_up()
+        return None

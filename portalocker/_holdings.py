@@ -50,10 +50,16 @@ class Holding:
         return bool(getattr(self.fh, 'closed', False))
 
     def pass_on(self) -> None:
-        """The lock is let go: wake the next in line, forget the rest."""
+        """The lock is let go: wake the next in line."""
+        if self.turn is not None:
+            self.turn.close()
+
+    def clean_up(self) -> None:
+        """Forget what the hold had to remember."""
         turn, self.turn = self.turn, None
         if turn is not None:
             turn.close()
+            turn.clean_up()
         remains, self.remains = self.remains, None
         if remains is not None:
             remains.detach()
@@ -71,7 +77,7 @@ class Holdings(dict[Claimant, Holding]):
         holding = self.get(claimant)
         if holding is not None and holding.is_over():
             self.pop(claimant, None)
-            holding.pass_on()
+            holding.clean_up()
             return None
         return holding
 

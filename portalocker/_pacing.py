@@ -48,16 +48,13 @@ def pause_until_next_slot(
     attempt: int, elapsed: float, check_interval: float, remaining: float
 ) -> float:
     """Seconds until the next attempt that `check_interval` allows."""
+    check_interval = max(check_interval, SHORTEST_PAUSE_SECONDS)
     # Attempt n + 1 starts at n * check_interval; an attempt that came early
     # (a wake-up) does not move the slots, so a pause is one interval at most.
-    slots = min(attempt, _slots_passed(elapsed, check_interval) + 1)
+    slots = min(attempt, int(elapsed / check_interval) + 1)
     pause = slots * check_interval - elapsed
     pause = max(SHORTEST_PAUSE_SECONDS, pause)
     return min(pause, remaining, LONGEST_PAUSE_SECONDS)
-
-
-def _slots_passed(elapsed: float, check_interval: float) -> int:
-    return int(elapsed / check_interval) if check_interval > 0 else 0
 
 
 class Backoff:

@@ -51,10 +51,15 @@ def read_pid(path: str) -> int | None:
     It tells who wrote it, not who lives. Never raises for what it finds.
     """
     try:
-        with open(path, 'rb') as record:
-            text = record.read(_LONGEST_PID + 1)
-    except OSError:
+        fd = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0))
+    except (OSError, ValueError):
         return None
+    try:
+        text = os.read(fd, _LONGEST_PID + 1)
+    except OSError:  # a directory, a FIFO with a writer
+        return None
+    finally:
+        os.close(fd)
     # Only digits: a sign would make kill(2) reach a process group, or all
     if not text.isdigit() or len(text) > _LONGEST_PID:
         return None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 
-from . import _acquisition, _opening, _wakeup, exceptions
+from . import _acquisition, _opening, _wakeup, exceptions, portalocker
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Places:
         self._semaphore = semaphore
         self.paths = paths
         self._path = paths[0]
+        self._has_one = False
 
     def _get_fh(self) -> int:
         return _opening.nofollow_opener(
@@ -39,11 +41,13 @@ class Places:
         )
 
     def _get_lock(self, fh: int) -> None:
-        # It may have one: the first file was replaced while we took it
-        if self._semaphore.lock is None and not self._semaphore.try_lock(
-            self.paths
-        ):
+        if self._has_one:  # the first file was replaced while we took it
+            return
+        if self._semaphore.lock is not None:
+            raise exceptions.AlreadyActive('Already locked')
+        if not self._semaphore.try_lock(self.paths):
             raise exceptions.AlreadyLocked
+        self._has_one = True
 
     def is_crowded(self) -> bool:
         """Whether we lately had to wait for one of these places."""
@@ -53,6 +57,12 @@ class Places:
         self, ticking: Callable[[Callable[[float], object]], Iterator[int]]
     ) -> None:
         """Have the semaphore take a place when it is our turn."""
+        if not portalocker.locks_open_files():
+            # To close a file of the line would drop our lock on it
+            for _ in ticking(time.sleep):
+                if self._semaphore.try_lock(self.paths):
+                    return
+            raise exceptions.AlreadyLocked
         fd = self._get_fh()
         contender = _acquisition.Contender(
             self, fd, os.fstat(fd), is_shared=True, also=self.paths[1:]

@@ -68,8 +68,44 @@ def note_crowd(path: Any, had_to_wait: bool) -> None:
             crowded.pop(path, None)
 
 
-#: what a holder closes to wake the next in line
-Turn = _wakeup_queue.Ticket
+class Turn:
+    """What a holder that had to wait has to give back.
+
+    `close()` wakes the next in line, as soon as the lock is let go;
+    `clean_up()` does what nobody waits for.
+    """
+
+    __slots__ = ('_instance', '_interest', '_ticket')
+
+    def __init__(
+        self,
+        ticket: _wakeup_queue.Ticket | None,
+        instance: _wakeup_inotify.Instance | None,
+        interest: _wakeup_inotify.Interest | None,
+    ) -> None:
+        self._ticket = ticket
+        self._instance = instance
+        self._interest = interest
+
+    def close(self) -> None:
+        """Wake the next in line."""
+        if self._ticket is not None:
+            self._ticket.wake_successors()
+
+    def clean_up(self) -> None:
+        """Forget the predecessor and the watch."""
+        if self._ticket is not None:
+            self._ticket.stop_following()
+        if self._instance is not None and self._interest is not None:
+            self._instance.forget(self._interest)
+
+    def abandon(self) -> None:
+        """Both, where we must not wait for a mutex: in a finaliser."""
+        if self._ticket is not None:
+            self._ticket.wake_successors()
+            self._ticket.stop_following()
+        if self._instance is not None and self._interest is not None:
+            self._instance.forget_later(self._interest)
 
 
 class Place:
@@ -196,30 +232,23 @@ class Place:
         if interest is not None and self._instance is not None:
             self._instance.forget(interest)
 
-    def got_in(self, *, is_shared: bool) -> _wakeup_queue.Ticket | None:
-        """Leave the line with the lock held.
-
-        Gives what wakes the next in line when it is closed. A shared holder
-        has it closed at once: the next may be a reader as well.
-        """
+    def got_in(self) -> Turn:
+        """Leave the line with the lock held."""
         _after_fork.waiting.discard(self)
-        if self._interest is not None:
-            self._stop_watching()
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None:
-            ticket.drop()
-            if is_shared:
-                ticket.close()
-        return ticket
+        if self._ticket is not None:
+            self._ticket.drop()
+        turn = Turn(self._ticket, self._instance, self._interest)
+        self._ticket = self._instance = self._interest = None
+        return turn
 
     def leave(self) -> None:
         """Leave the line without the lock."""
-        self.got_in(is_shared=True)
+        turn = self.got_in()
+        turn.close()
+        turn.clean_up()
 
     def _forget_parent(self) -> None:
-        ticket, self._ticket = self._ticket, None
-        if ticket is not None:
-            ticket.close()
-        self._instance = self._interest = None
+        Turn(self._ticket, None, None).abandon()
+        self._ticket = self._instance = self._interest = None
         self._can_watch = False
         _after_fork.part_with(self._fd)

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+_IN_ATTRIB = 0x4  # unlinked, among others
 _IN_CLOSE_WRITE = 0x8
 _IN_CLOSE_NOWRITE = 0x10
+_IN_MOVE_SELF = 0x800
+_WAKERS = _IN_CLOSE_WRITE | _IN_CLOSE_NOWRITE | _IN_ATTRIB | _IN_MOVE_SELF
 _IN_Q_OVERFLOW = 0x4000
 _IN_IGNORED = 0x8000
 _IN_CLOEXEC = 0o2000000
@@ -85,6 +88,9 @@ class Instance:
         self._idle: dict[tuple[int, int], int] = {}
         self._parked: dict[Interest, None] = {}
         self._leader: Interest | None = None
+        self._forgotten: list[Interest] = []
+        # Whether there is something to read that nobody slept through
+        self._has_unread = False
 
     def _raise_errno(self, verb: str) -> None:
         number = self._ctypes.get_errno()
@@ -112,9 +118,7 @@ class Instance:
         self._enter(interest, self._add(path))
 
     def _add(self, path: bytes) -> int:
-        watch: int = self._add_watch(
-            self.fd, path, _IN_CLOSE_WRITE | _IN_CLOSE_NOWRITE
-        )
+        watch: int = self._add_watch(self.fd, path, _WAKERS)
         if watch < 0:
             self._raise_errno('watch the lock file')
         return watch
@@ -124,8 +128,20 @@ class Instance:
             self._interests.setdefault(watch, []).append(interest)
             interest.watches.append(watch)
 
+    def forget_later(self, interest: Interest) -> None:
+        """Stop waking `interest`, without waiting for the mutex."""
+        self._forgotten.append(interest)
+
     def forget(self, interest: Interest) -> None:
         """Stop waking `interest`."""
+        while self._forgotten:
+            try:
+                self._forget(self._forgotten.pop())
+            except IndexError:  # another thread was faster
+                break
+        self._forget(interest)
+
+    def _forget(self, interest: Interest) -> None:
         with self._mutex:
             file = interest.file
             for watch in interest.watches:
@@ -178,6 +194,9 @@ class Instance:
     def wait(self, interest: Interest, seconds: float) -> bool:
         """Sleep until `interest` is woken or `seconds` are over; which?"""
         until = time.perf_counter() + seconds
+        if self._has_unread:
+            self._has_unread = False
+            self.drain()
         try:
             while not interest.is_woken:
                 remaining = until - time.perf_counter()
@@ -187,15 +206,21 @@ class Instance:
                     if self._leader is None:
                         self._leader = interest
                     self._parked[interest] = None
-                if self._leader is interest:
-                    _wakeup_poll.wait_readable(self.fd, remaining)
-                    self.drain()
-                else:
+                if self._leader is not interest:
                     interest.park(remaining)
+                elif _wakeup_poll.wait_readable(self.fd, remaining):
+                    if len(self._parked) == 1:
+                        # It can only be for us; what it says can wait
+                        return self._leave_unread()
+                    self.drain()
         finally:
             self._step_down(interest)
         was_woken, interest.is_woken = interest.is_woken, False
         return was_woken
+
+    def _leave_unread(self) -> bool:
+        self._has_unread = True
+        return True
 
     def _step_down(self, interest: Interest) -> None:
         with self._mutex:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import select
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+_select: Any = select  # Windows has no poll()
+
 
 def wait_readable(file: Any, seconds: float) -> bool:
     """Sleep until `file` is readable, or for `seconds`; which?"""
-    import select
-
-    posix: Any = select  # Windows has no poll()
-    poll = posix.poll()
-    poll.register(file, posix.POLLIN)
+    poll = _select.poll()
+    poll.register(file, _select.POLLIN)
     return bool(poll.poll(seconds * 1000))

@@ -87,6 +87,7 @@ class Ticket:
     __slots__ = (
         '_fd',
         '_file',
+        '_is_first',
         '_listener',
         '_spent',
         'number',
@@ -108,6 +109,7 @@ class Ticket:
         #: readable when our predecessor is gone
         self.predecessor: _socket.socket | None = None
         self._spent: _socket.socket | None = None
+        self._is_first = False
 
     def first_ahead(self) -> int | None:
         """The ticket number of the first in line, None if that is us."""
@@ -143,9 +145,12 @@ class Ticket:
         """
         if self.predecessor is not None:
             return True
+        if self._is_first:
+            return False
         self.stop_following()
         ahead = self._last_ahead()
         if ahead is None:
+            self._is_first = True  # nobody arrives before us any more
             return False
         self.predecessor = _connect(self._file + b'%x' % ahead)
         return True
@@ -175,12 +180,11 @@ class Ticket:
         except (OSError, ValueError):  # the descriptor is closed already
             pass
 
-    def close(self) -> None:
+    def wake_successors(self) -> None:
         """Let whoever follows us look for itself."""
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
-        self.stop_following()
 
 
 def take_ticket(

@@ -307,9 +307,10 @@ if sys.platform != 'win32':
 
     def uses_flock() -> bool:
         """Whether `LOCKER` stands for flock: record locks leave it alone."""
-        if LOCKER is _flock or LOCKER is FlockLocker:
+        if LOCKER is _flock:
             return True
-        return isinstance(LOCKER, PosixLocker) and LOCKER.locker is _flock
+        kind = LOCKER if isinstance(LOCKER, type) else type(LOCKER)
+        return kind is FlockLocker or kind is PosixLocker
 
     def locks_open_files() -> bool:
         """Whether locks belong to the open file, as far as we know `LOCKER`.

@@ -204,6 +204,9 @@ class Lock(LockBase):
 
     fh: IO[Any] | None = None
 
+    # A timeout that nobody gave: no reason to warn
+    _default_timeout: float | None = None
+
     def __init__(
         self,
         filename: types.Filename,
@@ -229,7 +232,7 @@ class Lock(LockBase):
         self._is_shared = bool(int(flags) & constants.LOCK_SH)
         self.file_open_kwargs = file_open_kwargs
         self._has_warned = False
-        if timeout is not None:
+        if timeout is not None and timeout != self._default_timeout:
             self._warn_if_timeout_is_useless()
         _after_fork.forget_in_child(self)
 
@@ -337,7 +340,7 @@ class Lock(LockBase):
         """A handle that outlives the lock object keeps the lock."""
         for holding in self.__dict__.get('_holdings', {}).values():
             if holding.turn is not None:
-                holding.turn.close()
+                holding.turn.abandon()
             _after_fork.forget_handle_in_child(holding.fh)
 
     def _get_fh(self) -> IO[Any]:
@@ -353,7 +356,12 @@ class Lock(LockBase):
 
     def _get_lock(self, fh: IO[Any]) -> IO[Any]:
         """Try to lock the open file, without waiting."""
-        portalocker.lock(fh, self._attempt_flags)
+        try:
+            portalocker.lock(fh, self._attempt_flags)
+        except (exceptions.LockException, RuntimeError, TypeError):
+            raise
+        except Exception as error:  # whatever LOCKER raises
+            raise exceptions.LockException(error) from error
         return fh
 
     def _prepare_fh(self, fh: IO[Any]) -> IO[Any]:
@@ -384,19 +392,21 @@ class Lock(LockBase):
         except OSError as error:
             unwritten = error
         except ValueError:  # closed by hand: there is nothing to let go
-            holding.pass_on()
+            holding.clean_up()
             return
         try:
             portalocker.unlock(fh)
         except Exception as error:  # noqa: BLE001 - whatever LOCKER raises
             self._log_clean_up('unlock', error)
-        if holding.turn is not None or holding.remains is not None:
+        if holding.turn is not None:
             holding.pass_on()
         try:
             fh.close()
         except Exception as error:  # noqa: BLE001 - a user's own file
             if unwritten is None:
                 self._log_clean_up('close', error)
+        if holding.turn is not None or holding.remains is not None:
+            holding.clean_up()
         if unwritten is not None:
             unwritten.add_note(
                 f'cannot write what was buffered for {self._path!r}; its '
@@ -411,16 +421,23 @@ class Lock(LockBase):
         holdings, self._holdings = self._holdings, _holdings.Holdings()
         self.fh = None
         for holding in holdings.values():
-            holding.pass_on()
+            if holding.turn is not None:
+                holding.turn.abandon()
             _after_fork.part_with(holding.fh)
 
     def _warn_if_timeout_is_useless(self) -> None:
         if self._has_warned or not self._is_blocking:
             return
+        import sys
         import warnings
 
         self._has_warned = True
-        warnings.warn('timeout has no effect in blocking mode', stacklevel=3)
+        level = 1  # up to the first caller that is not in this file
+        while sys._getframe(level).f_globals is globals():
+            level += 1
+        warnings.warn(
+            'timeout has no effect in blocking mode', stacklevel=level + 1
+        )
 
 
 class RLock(Lock):
@@ -438,6 +455,8 @@ class RLock(Lock):
     ...     lock.fh.closed
     False
     """
+
+    _default_timeout = DEFAULT_TIMEOUT
 
     def __init__(
         self,
@@ -527,6 +546,8 @@ class TemporaryFileLock(Lock):
     # Files that go with the lock file, just before it
     _companions: tuple[str, ...] = ()
 
+    _default_timeout = DEFAULT_TIMEOUT
+
     def __init__(
         self,
         filename: types.Filename = '.lock',
@@ -592,7 +613,7 @@ class TemporaryFileLock(Lock):
 
     def _let_go(self, holding: _holdings.Holding) -> None:
         """Remove the file while it is still locked, where that is possible."""
-        if os.name == 'posix':
+        if os.name == 'posix' and not holding.is_over():
             self._remove(holding)
             super()._let_go(holding)
         else:
@@ -600,8 +621,6 @@ class TemporaryFileLock(Lock):
             _removal.reap(self._path, self._companions)
 
     def _remove(self, holding: _holdings.Holding) -> None:
-        if holding.fh.closed:
-            return
         try:
             is_ours = _removal.remove_held(
                 holding.fh,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.connection
 import os
+import pathlib
 import queue
 import select
 import signal
@@ -18,7 +19,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from locks import LONG
+from locks import LONG, SHORT
 
 Body = Callable[['Line'], object]
 
@@ -106,8 +107,20 @@ class Process(Actor):
                 f'process {self.pid} ended; status {self.reap()}'
             ) from None
 
+    def has_said(self) -> bool:
+        """Whether there is something to listen to."""
+        return self._talk.poll(SHORT)
+
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
+
+    def wait_until_asleep(self) -> None:
+        """Wait until the system has nothing to do for it."""
+        state = ''
+        while state != 'S':
+            stat = pathlib.Path(f'/proc/{self.pid}/stat').read_text('ascii')
+            state = stat.rpartition(') ')[2][0]
+            assert state not in 'ZX', f'process {self.pid} ended'
 
     def wait_until_stopped(self) -> None:
         _, status = os.waitpid(self.pid, os.WUNTRACED)

@@ -50,6 +50,11 @@ class Kind:
         self.capacity = capacity
         self._suffix = suffix
 
+    @property
+    def is_of_process(self) -> bool:
+        """Whether objects of one process do not exclude each other."""
+        return self.locker == 'LockfLocker'
+
     def __repr__(self) -> str:
         return self.name
 

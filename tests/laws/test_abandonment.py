@@ -12,7 +12,7 @@ import sys
 import warnings
 
 import pytest
-from locks import LONG, announce_wait, hold, law
+from locks import LONG, SHORT, announce_wait, hold, law
 
 import portalocker
 
@@ -116,6 +116,37 @@ def test_handle_that_outlives_its_lock_is_woken_for_at_its_close(
     waiting.expect('waits')
     fh.close()
     waiting.finish()
+
+
+@law()
+def test_lock_that_waited_in_vain_is_free_as_soon_as_it_is_dropped(
+    kind, path, stage, can_enter
+) -> None:
+    # No collection is needed: nothing keeps the lock but who refers to it
+    def body(line) -> None:
+        gc.disable()
+        lock = kind.make(path, timeout=SHORT)
+        with contextlib.suppress(portalocker.AlreadyLocked):
+            lock.acquire()
+        line.say('waited')
+        line.hear()
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', ResourceWarning)
+            lock.acquire()
+            del lock
+        line.say('dropped')
+        line.hear()
+
+    lock = kind.rival(path)
+    lock.acquire()
+    process = stage.process(body)
+    process.expect('waited')
+    lock.release()
+    process.tell()
+    process.expect('dropped')
+    assert can_enter(path)
+    process.tell()
+    process.finish()
 
 
 @law()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from locks import LONG, announce_wait, hold, law, open_descriptors
+from locks import INOTIFY, LONG, announce_wait, hold, law, open_descriptors
 
 import portalocker
 from portalocker import _owner
@@ -240,7 +240,8 @@ class Foreign:
         self._process.stdin.flush()
         assert self._process.stdout.readline() == b'held\n'
 
-    def end(self) -> None:
+    def terminate(self) -> None:
+        self._process.terminate()
         self._process.communicate()
 
     def kill(self) -> None:
@@ -249,7 +250,7 @@ class Foreign:
 
 
 @law(record_locks=FOREIGN)
-@pytest.mark.parametrize('end', [Foreign.end, Foreign.kill])
+@pytest.mark.parametrize('end', [Foreign.terminate, Foreign.kill])
 def test_waiter_enters_when_a_foreign_program_ends(
     kind, path, stage, witness, end
 ) -> None:
@@ -286,7 +287,7 @@ def test_threads_that_wait_share_one_inotify_instance(
     for thread in threads:
         thread.expect('waits')
     names = list(open_descriptors().values())
-    assert names.count('anon_inode:inotify') == 1
+    assert names.count(INOTIFY) == 1
     for lock, thread in zip(locks, threads, strict=True):
         lock.release()
         thread.expect('in')

@@ -124,9 +124,7 @@ def test_handler_that_raises_ends_the_wait(
 
     def body(line) -> None:
         signal.signal(signal.SIGALRM, ring)
-        lock = announce_wait(
-            kind.make(path), lambda: signal.setitimer(0, 0.001)
-        )
+        lock = announce_wait(kind.make(path), lambda: line.say('waits'))
         with pytest.raises(Alarm):
             lock.acquire()
         assert handle(lock) is None
@@ -134,6 +132,9 @@ def test_handler_that_raises_ends_the_wait(
         line.hear()
 
     waiting = stage.process(body)
+    waiting.expect('waits')
+    waiting.wait_until_asleep()
+    waiting.signal(signal.SIGALRM)
     waiting.expect('over')
     assert not _owner.waiters_of(str(kind.locked_path(path)))
     held.release()

@@ -101,33 +101,6 @@ def in_another_thread(task: Callable[[], object]) -> None:
 # the constructor
 
 
-def test_the_constructor_opens_nothing(path: pathlib.Path) -> None:
-    lock = portalocker.Lock(path)
-    assert lock.fh is None
-    assert not path.exists()
-
-
-@pytest.mark.parametrize(
-    'form',
-    [
-        lambda path: str(path),
-        lambda path: path,
-        lambda path: os.fsencode(path),
-        lambda path: HasFspath(path),
-        lambda path: HasStr(path),
-    ],
-    ids=['str', 'Path', 'bytes', 'fspath', 'str()'],
-)
-def test_whatever_names_a_path_is_kept_as_text(
-    form: Callable[[pathlib.Path], Any], path: pathlib.Path
-) -> None:
-    lock = portalocker.Lock(form(path))
-    assert lock.filename == str(path)
-    assert type(lock.filename) is str
-    with lock:
-        assert is_locked(path)
-
-
 class HasFspath:
     def __init__(self, path: pathlib.Path) -> None:
         self.path = path
@@ -142,6 +115,33 @@ class HasStr:
 
     def __str__(self) -> str:
         return str(self.path)
+
+
+def test_the_constructor_opens_nothing(path: pathlib.Path) -> None:
+    lock = portalocker.Lock(path)
+    assert lock.fh is None
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    'form',
+    [
+        str,
+        pathlib.Path,
+        os.fsencode,
+        HasFspath,
+        HasStr,
+    ],
+    ids=['str', 'Path', 'bytes', 'fspath', 'str()'],
+)
+def test_whatever_names_a_path_is_kept_as_text(
+    form: Callable[[pathlib.Path], Any], path: pathlib.Path
+) -> None:
+    lock = portalocker.Lock(form(path))
+    assert lock.filename == str(path)
+    assert type(lock.filename) is str
+    with lock:
+        assert is_locked(path)
 
 
 def test_the_filename_is_what_the_user_passed(
@@ -489,9 +489,9 @@ def test_shared_locks_share(path: pathlib.Path) -> None:
     with (
         portalocker.Lock(path, 'r', flags=SHARED),
         portalocker.Lock(path, 'r', flags=SHARED),
+        pytest.raises(AlreadyLocked),
     ):
-        with pytest.raises(AlreadyLocked):
-            portalocker.Lock(path, timeout=0).acquire()
+        portalocker.Lock(path, timeout=0).acquire()
 
 
 def test_a_failed_acquire_can_be_repeated(path: pathlib.Path) -> None:
@@ -504,9 +504,12 @@ def test_a_failed_acquire_can_be_repeated(path: pathlib.Path) -> None:
 
 def test_with_never_runs_its_body_unlocked(path: pathlib.Path) -> None:
     has_run = False
-    with held(path), pytest.raises(AlreadyLocked):
-        with portalocker.Lock(path, timeout=0):
-            has_run = True
+    with (
+        held(path),
+        pytest.raises(AlreadyLocked),
+        portalocker.Lock(path, timeout=0),
+    ):
+        has_run = True
     assert not has_run
 
 
@@ -608,7 +611,11 @@ def test_a_timeout_of_a_blocking_acquire_warns_the_caller_once(
 
 @pytest.mark.parametrize(
     'kind',
-    [portalocker.RLock, portalocker.TemporaryFileLock, portalocker.PidFileLock],
+    [
+        portalocker.RLock,
+        portalocker.TemporaryFileLock,
+        portalocker.PidFileLock,
+    ],
 )
 def test_other_blocking_locks_warn_only_of_a_timeout_they_were_given(
     kind: Any, path: pathlib.Path
@@ -854,9 +861,12 @@ def test_a_handle_that_outlives_the_lock_keeps_it(
 
 
 def test_an_abandoned_lock_is_let_go(path: pathlib.Path) -> None:
-    with pytest.warns(ResourceWarning):
+    def abandon() -> None:
         portalocker.Lock(path).acquire()
         gc.collect()
+
+    with pytest.warns(ResourceWarning):
+        abandon()
     assert not is_locked(path)
 
 

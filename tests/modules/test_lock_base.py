@@ -66,9 +66,7 @@ def test_the_defaults_are_those_of_the_specification() -> None:
     assert utils.DEFAULT_TIMEOUT == 5
     assert utils.DEFAULT_CHECK_INTERVAL == 0.25
     assert utils.DEFAULT_FAIL_WHEN_LOCKED is False
-    assert (
-        utils.LOCK_METHOD == LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING
-    )
+    assert utils.LOCK_METHOD == LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING
     assert utils.__all__ == ['Lock', 'open_atomic']
     assert utils.logger.name == 'portalocker.utils'
     with pytest.raises(AttributeError, match='nothing_of_ours'):
@@ -149,7 +147,10 @@ REST = ['timeout', 'check_interval', 'fail_when_locked']
             },
         ),
         *(
-            (kind.acquire, {'self': inspect.Parameter.empty, **dict.fromkeys(REST)})
+            (
+                kind.acquire,
+                {'self': inspect.Parameter.empty, **dict.fromkeys(REST)},
+            )
             for kind in (
                 utils.LockBase,
                 utils.Lock,
@@ -160,7 +161,7 @@ REST = ['timeout', 'check_interval', 'fail_when_locked']
             )
         ),
     ],
-)  # fmt: skip
+)
 def test_parameters_and_defaults_are_those_of_the_specification(
     function: Any, parameters: dict[str, object]
 ) -> None:

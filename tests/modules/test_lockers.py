@@ -70,7 +70,9 @@ def second(path: pathlib.Path) -> Iterator[Any]:
         yield fh
 
 
-def seen_by_another_process(path: pathlib.Path, start: int, length: int) -> str:
+def seen_by_another_process(
+    path: pathlib.Path, start: int, length: int
+) -> str:
     root = pathlib.Path(portalocker.__file__).parent.parent
     return subprocess.run(
         [sys.executable, '-c', TRY_RANGE, path, str(start), str(length)],
@@ -145,9 +147,8 @@ def test_flock_belongs_to_the_open_file(
     monkeypatch: pytest.MonkeyPatch, path: pathlib.Path
 ) -> None:
     monkeypatch.setattr(module, 'LOCKER', module.FlockLocker)
-    with portalocker.Lock(path):
-        with pytest.raises(AlreadyLocked):
-            portalocker.Lock(path, timeout=0).acquire()
+    with portalocker.Lock(path), pytest.raises(AlreadyLocked):
+        portalocker.Lock(path, timeout=0).acquire()
 
 
 @pytest.mark.parametrize('locker', [fcntl.lockf, module.LockfLocker])
@@ -159,9 +160,7 @@ def test_lockf_belongs_to_the_process(
         pass
 
 
-@pytest.mark.parametrize(
-    ('mode', 'flags'), [('a', SHARED), ('r', EXCLUSIVE)]
-)
+@pytest.mark.parametrize(('mode', 'flags'), [('a', SHARED), ('r', EXCLUSIVE)])
 def test_lockf_needs_a_handle_that_fits_the_kind_of_lock(
     mode: str,
     flags: LockFlags,

@@ -28,9 +28,7 @@ FLOOR = _pacing.SHORTEST_PAUSE_SECONDS
 def test_attempts_start_at_multiples_of_the_interval(
     attempt: int, elapsed: float, pause: float
 ) -> None:
-    assert (
-        _pacing.pause_until_next_slot(attempt, elapsed, 0.25, 10) == pause
-    )
+    assert _pacing.pause_until_next_slot(attempt, elapsed, 0.25, 10) == pause
 
 
 @given(st.integers(1, 10**6), seconds, seconds, seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import time
 
 import pytest
 
@@ -77,9 +78,30 @@ def test_reading_does_not_wait_for_a_writer(path: pathlib.Path) -> None:
 
 def test_a_failed_write_leaves_nothing_beside(path: pathlib.Path) -> None:
     path.mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(IsADirectoryError):
         _pid_record.write_pid(str(path), 7)
     assert os.listdir(path.parent) == ['daemon.pid']
+
+
+def test_where_readers_forbid_replacing_it_is_tried_again(
+    path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = [PermissionError('open')] * 2
+    pauses: list[float] = []
+    real = os.replace
+
+    def replace(source: str, target: str) -> None:
+        if refusals:
+            raise refusals.pop()
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'replace', replace)
+        patch.setattr(os, 'name', 'nt')
+        patch.setattr(time, 'sleep', pauses.append)
+        _pid_record.write_pid(str(path), 7)
+    assert path.read_bytes() == b'7'
+    assert len(pauses) == 2
 
 
 def test_a_planted_link_is_replaced_not_followed(path: pathlib.Path) -> None:

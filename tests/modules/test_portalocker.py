@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -141,9 +141,7 @@ def test_a_signal_ends_the_wait(
     path: pathlib.Path, first: Any, second: Any
 ) -> None:
     def interrupt() -> None:
-        wait_until(
-            lambda: any(r.blocked for r in _owner.lock_rows(str(path)))
-        )
+        wait_until(lambda: any(r.blocked for r in _owner.lock_rows(str(path))))
         os.kill(os.getpid(), signal.SIGINT)
 
     portalocker.lock(first, EXCLUSIVE)
@@ -304,7 +302,7 @@ def test_a_closed_descriptor_is_a_failure_with_its_errno(
 
 class CountingLocker(module.BaseLocker):
     made = 0
-    calls: list[tuple[object, ...]] = []
+    calls: ClassVar[list[tuple[object, ...]]] = []
 
     def __init__(self) -> None:
         type(self).made += 1
@@ -403,7 +401,7 @@ def test_each_locker_class_has_an_instance_of_its_own(
     first: Any,
 ) -> None:
     class Other(CountingLocker):
-        calls: list[tuple[object, ...]] = []
+        calls: ClassVar[list[tuple[object, ...]]] = []
 
     for locker in (CountingLocker, Other, CountingLocker):
         monkeypatch.setattr(module, 'LOCKER', locker)

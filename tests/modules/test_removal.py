@@ -273,7 +273,7 @@ def test_a_collected_handle_does_not_take_the_file_of_the_next_holder(
 def test_what_is_held_at_the_end_is_removed_and_closed(
     system: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fh = open(path)
+    fh = open(path)  # noqa: SIM115
     fcntl.flock(fh, EX)
     remains = _removal.Remains(fh, path, (), is_shared=False)
     with monkeypatch.context() as patch:
@@ -323,7 +323,7 @@ def test_a_handle_that_is_closed_already_closes_quietly(path: str) -> None:
     fd = os.open(path, os.O_RDONLY)
     _opening.close_quietly(fd)
     _opening.close_quietly(fd)
-    fh = open(path)
+    fh = open(path)  # noqa: SIM115
     _opening.close_quietly(fh)
     _opening.close_quietly(fh)
     assert fh.closed

@@ -10,7 +10,9 @@ import random
 import sys
 import tempfile
 import threading
+import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -68,6 +70,13 @@ def is_locked(path: Any) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def wait_until(is_so: Callable[[], object]) -> None:
+    until = time.monotonic() + LONG
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.001)
 
 
 # names
@@ -198,11 +207,8 @@ def test_taking_a_second_place_is_an_error(semaphore: Semaphores) -> None:
 def test_the_whole_timeout_is_waited_before_it_fails(
     fail_when_locked: bool | None, semaphore: Semaphores
 ) -> None:
-    with semaphore(1):
-        with pytest.raises(AlreadyLocked) as caught:
-            semaphore(1, timeout=SHORT).acquire(
-                fail_when_locked=fail_when_locked
-            )
+    with semaphore(1), pytest.raises(AlreadyLocked) as caught:
+        semaphore(1, timeout=SHORT).acquire(fail_when_locked=fail_when_locked)
     failure = caught.value
     assert failure.args == ()
     assert failure.waited is not None and failure.waited >= SHORT
@@ -231,9 +237,12 @@ def test_with_never_runs_its_body_without_a_place(
     fail_when_locked: bool, semaphore: Semaphores
 ) -> None:
     has_run = False
-    with semaphore(1), pytest.raises(AlreadyLocked) as caught:
-        with semaphore(1, timeout=0, fail_when_locked=fail_when_locked):
-            has_run = True
+    with (
+        semaphore(1),
+        pytest.raises(AlreadyLocked) as caught,
+        semaphore(1, timeout=0, fail_when_locked=fail_when_locked),
+    ):
+        has_run = True
     assert not has_run
     assert caught.value.filename is not None
 
@@ -307,14 +316,25 @@ def test_threads_that_share_an_object_hold_its_place_once(
     threads = [threading.Thread(target=contend) for _ in range(2)]
     for thread in threads:
         thread.start()
-    for _ in threads:
         assert parked.acquire(timeout=LONG)
+    while parked.acquire(blocking=False):
+        pass
     blocker.release()
-    for thread in threads:
-        thread.join(LONG)
-    shared.release()
+    # One gets in; the other finds that out, and sleeps on or gives up
+    wait_until(
+        lambda: (
+            len(outcomes) == 2
+            or (len(outcomes) == 1 and parked.acquire(blocking=False))
+        )
+    )
     entered = [one for one in outcomes if isinstance(one, portalocker.Lock)]
+    shared.release()
+    for thread in threads:
+        thread.join(LONG / 2)
+        assert not thread.is_alive(), 'it was not woken'
+    shared.release()
     assert len(entered) == 1, outcomes
+    assert not is_locked(shared.get_filename(0))
 
 
 # failures
@@ -351,7 +371,7 @@ def test_a_planted_link_is_refused(
 ) -> None:
     victim = tmp_path / 'victim'
     (tmp_path / 'jobs.00.lock').symlink_to(victim)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
         semaphore(1, timeout=0).acquire()
     assert not victim.exists()
 
@@ -405,9 +425,8 @@ def test_semaphores_work_where_tickets_do_not(
     if not hasattr(fcntl, 'F_OFD_SETLK'):
         pytest.skip('needs F_OFD_SETLK')
     monkeypatch.setattr(module, 'LOCKER', module.OfdLocker)
-    with semaphore(1):
-        with pytest.raises(AlreadyLocked):
-            semaphore(1, timeout=SHORT, check_interval=0.01).acquire()
+    with semaphore(1), pytest.raises(AlreadyLocked):
+        semaphore(1, timeout=SHORT, check_interval=0.01).acquire()
     with semaphore(1):
         pass
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import multiprocessing
@@ -171,7 +172,7 @@ def test_a_holder_whose_file_is_gone_is_told_and_leaves_the_new_one_alone(
     path.unlink()
     if is_replaced:
         path.write_text('foreign')
-    with pytest.raises(LockException, match='compromised.*unlink') as caught:
+    with pytest.raises(LockException, match=r'compromised.*unlink') as caught:
         lock.acquire()
     assert isinstance(caught.value, LockLost)
     with caplog.at_level(logging.WARNING, 'portalocker.utils'):
@@ -241,7 +242,7 @@ def test_a_planted_link_is_refused(exists: bool, path: pathlib.Path) -> None:
         victim.write_text('precious')
     path.symlink_to(victim)
     lock = portalocker.TemporaryFileLock(path)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
         lock.acquire()
     assert victim.exists() is exists
     assert not exists or victim.read_text() == 'precious'
@@ -262,7 +263,7 @@ def test_a_file_with_another_name_is_not_emptied(
 
 def test_a_planted_fifo_does_not_block(path: pathlib.Path) -> None:
     os.mkfifo(path)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match=os.strerror(errno.ENXIO)):
         portalocker.TemporaryFileLock(path, timeout=LONG).acquire()
 
 
@@ -291,21 +292,24 @@ def test_a_directory_that_forbids_unlinking_is_logged(
 
 
 def test_an_abandoned_lock_is_removed(path: pathlib.Path) -> None:
-    with pytest.warns(ResourceWarning):
+    def abandon() -> None:
         portalocker.TemporaryFileLock(path).acquire()
         gc.collect()
+
+    with pytest.warns(ResourceWarning):
+        abandon()
     assert not path.exists()
 
 
 def test_a_handle_that_outlives_the_lock_keeps_the_file(
     path: pathlib.Path,
 ) -> None:
-    fh = portalocker.TemporaryFileLock(path).acquire()
+    handles = [portalocker.TemporaryFileLock(path).acquire()]
     gc.collect()
     assert is_locked(path)
     with pytest.warns(ResourceWarning):
-        del fh
-        gc.collect()
+        handles.clear()
+    gc.collect()
     assert not path.exists()
 
 

@@ -15,7 +15,8 @@ _ROOT = str(pathlib.Path(portalocker.__file__).parent.parent)
 
 # argv: path, then what is run once before the lock is made.
 # Says 'parked on <what>' before it sleeps, the first time for each what.
-_PROGRAM = """
+_PROGRAM = f"""
+LONG = {LONG}
 import signal, sys, time
 import portalocker
 from portalocker import LockFlags, _pacing, _wakeup_inotify, _wakeup_queue
@@ -43,7 +44,7 @@ instance.wait = announced('parked on file', instance.wait)
 backoff = _pacing.Backoff
 backoff.next_pause = announced('parked on clock', backoff.next_pause)
 
-options = {'timeout': %r, 'check_interval': 3600}
+options = dict(timeout=LONG, check_interval=3600)
 exec(sys.argv[2])
 lock = portalocker.Lock(sys.argv[1], **options)
 started = time.perf_counter()
@@ -55,13 +56,13 @@ except KeyboardInterrupt:
     print('interrupted', flush=True)
 else:
     # the last try, at the deadline, is no wake-up
-    was_woken = time.perf_counter() - started < %r
+    was_woken = time.perf_counter() - started < LONG
     print('in' if was_woken else 'in, but only at the deadline', flush=True)
     sys.stdin.readline()
     lock.release()
     print('out', flush=True)
 sys.stdin.readline()
-""" % (LONG, LONG)
+"""
 
 SHARED = (
     "options['flags'] = LockFlags.SHARED | LockFlags.NON_BLOCKING; "
@@ -103,6 +104,15 @@ class Contender:
         assert self.process.stdin is not None
         self.process.stdin.write('\n')
         self.process.stdin.flush()
+
+    def stop(self) -> None:
+        """Stop it; it does nothing more until `resume()`."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)
+
+    def resume(self) -> None:
+        """Let it go on where it was stopped."""
+        self.process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill it without any chance to clean up."""

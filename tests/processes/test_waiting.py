@@ -154,13 +154,12 @@ def test_a_close_wakes(unlocks_first: bool, path: pathlib.Path) -> None:
 def test_the_death_of_the_holder_wakes(
     number: signal.Signals, path: pathlib.Path
 ) -> None:
-    with Contender(path) as holder, Contender(path) as waiter:
-        assert {holder.said(), waiter.said()} <= {'in', 'parked on file'}
-        first, second = holder, waiter
-        if not is_in(holder, path):
-            first, second = waiter, holder
-        first.process.send_signal(number)
-        assert second.said_at_last() == 'in'
+    with Contender(path) as holder:
+        assert holder.said() == 'in'
+        with Contender(path) as waiter:
+            assert waiter.said() == 'parked on file'
+            holder.process.send_signal(number)
+            assert waiter.said_at_last() == 'in'
 
 
 def is_in(contender: Contender, path: pathlib.Path) -> bool:
@@ -186,7 +185,9 @@ def test_a_foreign_program_that_lets_go_wakes(path: pathlib.Path) -> None:
 @pytest.mark.skipif(shutil.which('flock') is None, reason='needs flock(1)')
 def test_a_foreign_program_is_kept_out(path: pathlib.Path) -> None:
     with portalocker.Lock(path):
-        attempt = subprocess.run(['flock', '-n', str(path), 'true'])
+        attempt = subprocess.run(
+            ['flock', '-n', str(path), 'true'], check=False
+        )
         assert attempt.returncode == 1
     subprocess.run(['flock', '-n', str(path), 'true'], check=True)
 
@@ -265,16 +266,16 @@ def test_whoever_leaves_the_line_blocks_nobody_behind(
 def test_a_predecessor_that_gives_up_lets_its_successor_look(
     path: pathlib.Path,
 ) -> None:
-    with held(path) as fd:
-        # The first one is woken by its deadline, the second by the first
-        with Contender(path, "options['timeout'] = 1.0") as first:
-            assert first.said() == 'parked on file'
-            with Contender(path) as second:
-                assert second.said() == 'parked on predecessor'
-                assert first.said_at_last() == 'gave up'
-                assert second.said() == 'parked on file'
-                os.close(fd)
-                assert second.said_at_last() == 'in'
+    # The first one is woken by its deadline, the second by the first
+    impatient = "options['timeout'] = 1.0"
+    with held(path) as fd, Contender(path, impatient) as first:
+        assert first.said() == 'parked on file'
+        with Contender(path) as second:
+            assert second.said() == 'parked on predecessor'
+            assert first.said_at_last() == 'gave up'
+            assert second.said() == 'parked on file'
+            os.close(fd)
+            assert second.said_at_last() == 'in'
 
 
 def test_the_last_try_is_made_whoever_is_before(
@@ -297,41 +298,59 @@ def test_a_stopped_waiter_delays_the_line_for_two_intervals_at_most(
 ) -> None:
     with held(path) as fd, Contender(path) as stopped:
         assert stopped.said() == 'parked on file'
-        stopped.process.send_signal(signal.SIGSTOP)
+        stopped.stop()
         thread = WaitingThread(path, check_interval=SHORT)
         assert parked.acquire(timeout=LONG)
         os.close(fd)
         thread.finish()
         assert is_locked(path)
         thread.lock.release()
-        stopped.process.send_signal(signal.SIGCONT)
+        stopped.resume()
         assert stopped.said_at_last() == 'in'
 
 
+@pytest.mark.parametrize('has_waited_here_before', [True, False])
 def test_a_newcomer_joins_the_line(
-    path: pathlib.Path, parked: threading.Semaphore
+    has_waited_here_before: bool,
+    path: pathlib.Path,
+    parked: threading.Semaphore,
 ) -> None:
-    # It has waited here before: it looks for a line before it tries
-    with held(path), pytest.raises(AlreadyLocked):
-        portalocker.Lock(path, timeout=SHORT).acquire()
-    while parked.acquire(blocking=False):
-        pass
-    with Contender(path) as first:
-        assert first.said_at_last() == 'in'
-        with Contender(path) as second:
-            assert second.said() == 'parked on file'
-            second.process.send_signal(signal.SIGSTOP)
-            first.go_on()
-            assert first.said() == 'out'
-            # The file is free, but not for us yet
-            newcomer = WaitingThread(path)
+    if has_waited_here_before:
+        with held(path) as fd:
+            earlier = WaitingThread(path)
             assert parked.acquire(timeout=LONG)
+            os.close(fd)
+            earlier.finish()
+            earlier.lock.release()
+        while parked.acquire(blocking=False):
+            pass
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(Contender(path))
+        assert first.said() == 'in'
+        second = stack.enter_context(Contender(path))
+        assert second.said() == 'parked on file'
+        second.stop()
+        first.go_on()
+        assert first.said_at_last() == 'out'
+        # The file is free, but it is not for us yet
+        newcomer = WaitingThread(path)
+        try:
+            wait_until(
+                lambda: (
+                    newcomer.lock.fh is not None
+                    or parked.acquire(blocking=False)
+                )
+            )
             assert newcomer.lock.fh is None
-            second.process.send_signal(signal.SIGCONT)
-            assert second.said_at_last() == 'in'
+        finally:
+            second.resume()
+            if newcomer.lock.fh is not None:
+                newcomer.lock.release()
+            second_said = second.said_at_last()
             second.go_on()
             newcomer.finish()
             newcomer.lock.release()
+        assert second_said == 'in'
 
 
 def test_a_run_of_readers_comes_in_together_and_before_the_writer_behind(
@@ -485,9 +504,7 @@ def no_tickets(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_locality(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        _wakeup_filesystem, '_file_system_type', lambda fd: b'nfs4'
-    )
+    patch.setattr(_wakeup_filesystem, '_file_system_type', lambda fd: b'nfs4')
 
 
 def nothing(patch: pytest.MonkeyPatch) -> None:
@@ -699,9 +716,7 @@ def test_processes_with_and_without_the_best_way_exclude_each_other(
             assert usual.said().startswith('parked')
             os.close(fd)
             wait_until(lambda: is_in(odd, path) or is_in(usual, path))
-            first, second = (
-                (odd, usual) if is_in(odd, path) else (usual, odd)
-            )
+            first, second = (odd, usual) if is_in(odd, path) else (usual, odd)
             assert first.said_at_last() == 'in'
             assert not is_in(second, path)
             first.go_on()

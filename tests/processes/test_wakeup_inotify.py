@@ -141,7 +141,7 @@ def test_threads_share_one_instance_and_each_is_woken_for_its_own_file(
         for path in paths
     ]
     threads = [threading.Thread(target=lock.acquire) for lock in waiters]
-    for holder, thread in zip(holders, threads):
+    for holder, thread in zip(holders, threads, strict=True):
         holder.acquire()
         thread.start()
         assert parked.acquire(timeout=LONG)
@@ -179,7 +179,7 @@ def test_the_leader_that_is_woken_hands_over(
         sleepers.append(Sleeper(instance, path))
         wait_until(lambda n=n: len(instance._parked) == n + 1)
     # The first one leads; whoever follows has to lead in its turn
-    for path, sleeper in zip(paths, sleepers):
+    for path, sleeper in zip(paths, sleepers, strict=True):
         wait_until(lambda: instance._leader is not None)
         close_one(path)
         assert sleeper.finish() is True

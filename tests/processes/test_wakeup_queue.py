@@ -166,9 +166,7 @@ def test_the_ticket_of_a_killed_waiter_is_gone(
 def test_two_waiters_of_one_nanosecond_get_neighbouring_tickets(
     line: Line,
 ) -> None:
-    tickets = [
-        line.take(7) for _ in range(_wakeup_queue._TICKET_TRIES)
-    ]
+    tickets = [line.take(7) for _ in range(_wakeup_queue._TICKET_TRIES)]
     numbers = [BASE + 7 + n for n in range(_wakeup_queue._TICKET_TRIES)]
     assert [ticket.number for ticket in tickets] == numbers
     fd = line.open()
@@ -390,9 +388,7 @@ def test_a_device_is_asked_about_once(
     fd = line.open()
     asked: list[int] = []
     monkeypatch.setattr(_wakeup_filesystem, '_locality', {})
-    monkeypatch.setattr(
-        _wakeup_filesystem, '_file_system_type', asked.append
-    )
+    monkeypatch.setattr(_wakeup_filesystem, '_file_system_type', asked.append)
     for device in (1, 2, 1, 2):
         _wakeup_filesystem.is_local(fd, device)
     assert asked == [fd, fd]
@@ -417,9 +413,7 @@ def test_where_the_mount_is_not_told_it_is_not_known(
         assert _wakeup_filesystem._file_system_type(fd) is None
     monkeypatch.setattr(_wakeup_filesystem, '_field', lambda *args: b'none')
     assert _wakeup_filesystem._file_system_type(fd) is None
-    monkeypatch.setattr(
-        _wakeup_filesystem, '_field', refuse(errno.ENOENT)
-    )
+    monkeypatch.setattr(_wakeup_filesystem, '_field', refuse(errno.ENOENT))
     assert _wakeup_filesystem._file_system_type(fd) is None
 
 
