@@ -157,6 +157,9 @@ class Contender:
             self._leave_line()
             _opening.close_quietly(self._fh)
             raise
+        finally:
+            # Its traceback leads to us: a cycle would keep the handle open
+            self._failure = None
 
     def pause(self, seconds: float) -> None:
         """Sleep until the file may be free, or for `seconds`."""
@@ -174,21 +177,26 @@ class Contender:
         return self._place is not None and self._place.may_try()
 
     def _try_to_hold(self) -> bool:
-        try:
-            if try_to_hold(self._door, self._fh, self._opened):
-                return True
-        except exceptions.AlreadyLocked as failure:
-            self._failure = failure
-            if is_at_its_path(self._door, self._fh, self._opened):
-                return False
-        self._reopen()
+        for _ in range(2):
+            try:
+                if try_to_hold(self._door, self._fh, self._opened):
+                    return True
+            except exceptions.AlreadyLocked as failure:
+                self._failure = failure
+                if is_at_its_path(self._door, self._fh, self._opened):
+                    return False
+            self._reopen()
+            # Before we sleep: a wake-up comes for what happens from now on
+            if not self._is_our_turn():
+                break
         return False
 
     def _reopen(self) -> None:
         """Contend for the file that is at the path now."""
         self._leave_line()
-        _opening.close_quietly(self._fh)
-        self._fh = self._door._get_fh()
+        # In this order: what is closed is never closed a second time
+        left, self._fh = self._fh, self._door._get_fh()
+        _opening.close_quietly(left)
         self._opened = status_of(self._fh)
         self._join_line()
 

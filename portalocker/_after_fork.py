@@ -78,9 +78,14 @@ def part_with(fh: Any) -> None:
         fd = fh if isinstance(fh, int) else fh.fileno()
     except (OSError, ValueError):
         return  # closed already
-    own = _reopen(fd)
-    os.dup2(own, fd, inheritable=False)
-    os.close(own)
+    try:
+        own = _reopen(fd)
+    except OSError:  # no descriptor left: take this one
+        os.close(fd)
+        own = os.open(os.devnull, os.O_RDONLY)
+    if own != fd:
+        os.dup2(own, fd, inheritable=False)
+        os.close(own)
     _parted.append(fh)  # nobody is to be told that it was never closed
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _threads = _thread._local()
+_MOST_USERS = 1000
 
 
 class Claimant:
@@ -71,6 +72,22 @@ class Holdings(dict[Claimant, Holding]):
     Every operation is one step on the dict, so threads need no lock.
     """
 
+    def __init__(self) -> None:
+        # Threads that acquired, or tried to: they release their own holds only
+        self._users: set[Claimant] = set()
+
+    def note_user(self) -> None:
+        """The calling thread acquires for itself."""
+        self._users.add(current_claimant())
+        if len(self._users) > _MOST_USERS:  # most of them ended long ago
+            self._users.clear()
+
+    def put(self, holding: Holding) -> None:
+        """The calling thread holds the lock from now on."""
+        claimant = current_claimant()
+        self[claimant] = holding
+        self._users.add(claimant)
+
     def own(self) -> Holding | None:
         """The hold of the calling thread, unless its handle was closed."""
         claimant = current_claimant()
@@ -81,8 +98,10 @@ class Holdings(dict[Claimant, Holding]):
             return None
         return holding
 
-    def take_any(self) -> Holding | None:
+    def take_from_another(self) -> Holding | None:
         """Take out the hold of another thread, so that it ends once."""
+        if current_claimant() in self._users:
+            return None  # it released before, or never came in
         try:
             return self.popitem()[1]
         except KeyError:  # it was faster itself

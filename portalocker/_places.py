@@ -5,7 +5,15 @@ from __future__ import annotations
 import os
 import time
 
-from . import _acquisition, _opening, _wakeup, exceptions, portalocker
+from . import (
+    _acquisition,
+    _file_identity,
+    _opening,
+    _wakeup,
+    constants,
+    exceptions,
+    portalocker,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +28,15 @@ if TYPE_CHECKING:
 
         def try_lock(self, filenames: Sequence[pathlib.Path]) -> bool: ...
 
+        def release(self) -> None: ...
+
+        def _try_place(
+            self, filename: Any, opener: Callable[[str, int], int]
+        ) -> bool: ...
+
+
+_TRY = constants.LockFlags.EXCLUSIVE | constants.LockFlags.NON_BLOCKING
+
 
 class Places:
     """The files of a semaphore, as a `Door`.
@@ -33,7 +50,9 @@ class Places:
         self._semaphore = semaphore
         self.paths = paths
         self._path = paths[0]
-        self._has_one = False
+        self._has_place = False
+        # Kept while we wait: to close them would wake us, and all who wait
+        self._tried: dict[str, int] = {}
 
     def _get_fh(self) -> int:
         return _opening.nofollow_opener(
@@ -41,13 +60,38 @@ class Places:
         )
 
     def _get_lock(self, fh: int) -> None:
-        if self._has_one:  # the first file was replaced while we took it
+        if self._has_place:  # the first file was replaced while we took it
             return
         if self._semaphore.lock is not None:
             raise exceptions.AlreadyActive('Already locked')
-        if not self._semaphore.try_lock(self.paths):
+        if not any(map(self._take, self.paths)):
             raise exceptions.AlreadyLocked
-        self._has_one = True
+        self._has_place = True
+
+    def _take(self, path: pathlib.Path) -> bool:
+        return self._is_free(
+            os.path.abspath(path)
+        ) and self._semaphore._try_place(path, self._hand_over)
+
+    def _is_free(self, path: str) -> bool:
+        """Lock the file of a place, without waiting and without a close."""
+        fd = self._tried.get(path)
+        if fd is None or not _file_identity.still_names(path, os.fstat(fd)):
+            self._tried[path] = _opening.nofollow_opener(
+                path, os.O_RDWR | os.O_CREAT | os.O_APPEND
+            )
+            if fd is not None:
+                os.close(fd)
+        try:
+            portalocker.lock(self._tried[path], _TRY)
+        except exceptions.AlreadyLocked:
+            return False
+        return True
+
+    def _hand_over(self, path: str, flags: int) -> int:
+        """The opener of a place that is locked already."""
+        fd = self._tried.pop(path, None)
+        return _opening.nofollow_opener(path, flags) if fd is None else fd
 
     def is_crowded(self) -> bool:
         """Whether we lately had to wait for one of these places."""
@@ -69,7 +113,13 @@ class Places:
         )
         try:
             fd, _ = contender.hold(ticking)
-        except exceptions.AlreadyLocked as failure:
-            failure.args = ()
+        except BaseException as failure:
+            if self._has_place:  # got with the first file gone, then failed
+                self._semaphore.release()
+            if isinstance(failure, exceptions.AlreadyLocked):
+                failure.args = ()
             raise
+        finally:
+            while self._tried:
+                os.close(self._tried.popitem()[1])
         os.close(fd)

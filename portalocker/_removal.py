@@ -32,23 +32,33 @@ _remains: dict[int, Remains] = {}
 
 def remove_held(
     fh: Any, path: str, companions: tuple[str, ...], *, is_shared: bool
-) -> bool:
-    """Unlink the lock file that `fh` holds; False if that path is not ours.
+) -> None:
+    """Unlink the lock file that `fh` holds, or raise `LockLost`.
 
     Somebody who waits for this very file gets it instead, and removes it
     in turn; so does the last one of several shared holders.
     """
+    if is_shared and not _is_last_shared_holder(fh):
+        return
     fd = fh.fileno()
     opened = os.fstat(fd)
     if not _file_identity.still_names(path, opened):
-        return False
-    if is_shared and not _is_last_shared_holder(fh):
-        return True
+        raise exceptions.LockLost(
+            'not unlinking: it is not the file that was locked'
+        )
     for companion in companions:
         unlink_if_there(companion)
     if not _wakeup.must_queue(fd, opened.st_dev):
         unlink_if_there(path)
-    return True
+
+
+def check_not_lost(fh: Any, path: str) -> None:
+    """Raise `LockLost` if the file that `fh` holds is not at `path`."""
+    if not _file_identity.still_names(path, os.fstat(fh.fileno())):
+        raise exceptions.LockLost(
+            f'cannot rely on {path!r}: the lock is compromised, its file was '
+            'unlinked or replaced while it was held'
+        )
 
 
 def _is_last_shared_holder(fh: Any) -> bool:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
+# How long the next in line waits for a first one that does not move
+_PATIENCE_SECONDS = 0.5
 # The kernel tells of a close just before it drops the lock; last one first
 _PROBE_PAUSES_SECONDS = (0.0004, 0.0002, 0.0001, 0.00005)
 
@@ -59,7 +61,8 @@ def note_crowd(path: Any, had_to_wait: bool) -> None:
     if had_to_wait:
         crowded[path] = _TIMES_IN_LINE
         if len(crowded) > _MOST_CROWDED:
-            crowded.pop(next(iter(crowded)), None)
+            for oldest in list(crowded)[:1]:
+                crowded.pop(oldest, None)
     else:
         times = crowded.get(path, 0) - 1
         if times > 0:
@@ -100,12 +103,10 @@ class Turn:
             self._instance.forget(self._interest)
 
     def abandon(self) -> None:
-        """Both, where we must not wait for a mutex: in a finaliser."""
-        if self._ticket is not None:
-            self._ticket.wake_successors()
-            self._ticket.stop_following()
-        if self._instance is not None and self._interest is not None:
-            self._instance.forget_later(self._interest)
+        """Both, in a forked child, which shares no watch with its parent."""
+        self._instance = None
+        self.close()
+        self.clean_up()
 
 
 class Place:
@@ -139,8 +140,19 @@ class Place:
         self._can_watch = _wakeup_filesystem.is_local(fd, opened.st_dev)
         self._backoff: _pacing.Backoff | None = None
         self._probes = 0  # how many short pauses to make before sleeping on
-        self._first_when_over: int | None = None
+        self._was_behind = False
+        self._first: int | None = None
+        self._first_since = 0.0
+        self._may_try = False
         _after_fork.waiting.add(self)
+        try:
+            self._stand_in_line(arrival, is_ordered=is_ordered)
+        except BaseException:
+            self.leave()
+            raise
+
+    def _stand_in_line(self, arrival: int, *, is_ordered: bool) -> None:
+        fd, opened = self._fd, self._opened
         if is_ordered and is_orderly(fd, opened.st_dev):
             self._ticket = _wakeup_queue.take_ticket(fd, opened, arrival)
         # The first try comes when a wake-up would reach us
@@ -166,26 +178,38 @@ class Place:
 
     def _is_behind(self) -> bool:
         """Whether somebody is before us; follow the last one of them."""
-        return self._ticket is not None and self._ticket.follow()
+        self._was_behind = self._ticket is not None and self._ticket.follow()
+        return self._was_behind
 
     def _is_first_one_late(self) -> bool:
-        # The same one is first as when our last pause ended: it is stopped,
-        # or its ticket outlived it. Try without waiting for it.
-        first = self._ticket.first_ahead() if self._ticket else None
-        was_first, self._first_when_over = self._first_when_over, first
-        return first is not None and first == was_first
+        """Whether the first in line is stopped, or its ticket outlived it."""
+        ticket, now = self._ticket, time.perf_counter()
+        first = ticket.first_ahead() if ticket is not None else None
+        if first != self._first:
+            self._first, self._first_since = first, now
+        if first is None or ticket is None:
+            return False
+        # Whoever is next goes first: else all would slip in between the
+        # holder and the first one
+        patience = _PATIENCE_SECONDS
+        if ticket.ahead != first:
+            patience *= 10
+        return now - self._first_since >= patience
 
     def _sleep(self, seconds: float) -> bool:
         """Sleep once; whether it may be our turn before `seconds` ended."""
+        was_behind = self._was_behind
+        if not self._is_behind():
+            # Whoever was before us may have come and gone unseen: look
+            return was_behind or self._watch(seconds)
         ticket = self._ticket
-        if ticket is not None and ticket.follow():
-            if ticket.predecessor is not None:
-                # It let go, or it gave up and we shall follow another one:
-                # the kernel tells us fastest
-                return ticket.outlive_predecessor(seconds)
+        assert ticket is not None
+        if ticket.predecessor is None:
             self._watch(seconds)
             return False
-        return self._watch(seconds)
+        # It let go, or it gave up and we shall follow another one: the
+        # kernel tells us fastest
+        return ticket.outlive_predecessor(seconds)
 
     def _watch(self, seconds: float) -> bool:
         """Sleep until somebody closes the file."""
@@ -218,7 +242,7 @@ class Place:
             return False
         interest = _wakeup_inotify.Interest()
         try:
-            instance.watch_open_file(interest, self._fd, self._opened)
+            instance.watch_open_file(interest, self._fd)
             for path in self._also:
                 instance.watch_path(interest, os.fsencode(path))
         except OSError:  # out of watches, or no /proc

@@ -32,7 +32,8 @@ _IN_Q_OVERFLOW = 0x4000
 _IN_IGNORED = 0x8000
 _IN_CLOEXEC = 0o2000000
 _IN_NONBLOCK = 0o4000
-_EVENT = struct.Struct('iIII')  # watch, mask, cookie, length of the name
+# watch, mask, cookie, length of a name: none, we watch files only
+_EVENT = struct.Struct('iIII')
 _READ_BYTES = 16384
 _IDLE_WATCHES = 8  # kept: a file once waited for is waited for again
 
@@ -44,21 +45,21 @@ class Interest:
     whichever thread reads the instance, and it must not block.
     """
 
-    __slots__ = ('_parker', 'file', 'is_woken', 'on_wake', 'watches')
+    __slots__ = ('_parker', 'is_woken', 'on_wake', 'watches')
 
     def __init__(self, on_wake: Callable[[], None] | None = None) -> None:
         self.on_wake = on_wake
         self.is_woken = False
-        # Device and inode behind the first watch, where they are known
-        self.file: tuple[int, int] | None = None
         self.watches: list[int] = []
         self._parker = _thread.allocate_lock()
         self._parker.acquire()
 
     def unpark(self) -> None:
         """Let the parked thread go on; call with the instance's mutex."""
-        if self._parker.locked():
+        try:
             self._parker.release()
+        except RuntimeError:  # it goes on already
+            pass
 
     def park(self, seconds: float) -> None:
         """Sleep until `unpark()`, or for `seconds`."""
@@ -82,13 +83,13 @@ class Instance:
         self.fd: int = libc.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK)
         if self.fd < 0:
             self._raise_errno('create an inotify instance')
-        self._mutex = _thread.allocate_lock()
+        # Re-entrant: a signal handler may wait for another lock
+        self._mutex = _thread.RLock()
         self._interests: dict[int, list[Interest]] = {}
-        # (device, inode) -> watch that nobody is interested in just now
-        self._idle: dict[tuple[int, int], int] = {}
+        # Watches that nobody is interested in just now
+        self._idle: dict[int, None] = {}
         self._parked: dict[Interest, None] = {}
         self._leader: Interest | None = None
-        self._forgotten: list[Interest] = []
         # Whether there is something to read that nobody slept through
         self._has_unread = False
 
@@ -100,22 +101,20 @@ class Instance:
         """The descriptor to select on; when readable, call `drain()`."""
         return self.fd
 
-    def watch_open_file(
-        self, interest: Interest, fd: int, opened: os.stat_result
-    ) -> None:
+    def watch_open_file(self, interest: Interest, fd: int) -> None:
         """Wake `interest` when somebody closes the file that `fd` has open."""
-        self.drain()  # what is old wakes nobody, and ends dead watches
-        file = (opened.st_dev, opened.st_ino)
-        with self._mutex:
-            watch = self._idle.pop(file, None)
-        if watch is None:
-            watch = self._add(b'/proc/self/fd/%d' % fd)
-        self._enter(interest, watch)
-        interest.file = file
+        self.watch_path(interest, b'/proc/self/fd/%d' % fd)
 
     def watch_path(self, interest: Interest, path: bytes) -> None:
         """Wake `interest` when somebody closes the file at `path`."""
-        self._enter(interest, self._add(path))
+        self.drain()  # what is old wakes nobody
+        # One step: nobody may remove the watch before we are entered
+        with self._mutex:
+            # The kernel gives the watch that there is, if there is one
+            watch = self._add(path)
+            self._idle.pop(watch, None)
+            self._interests.setdefault(watch, []).append(interest)
+            interest.watches.append(watch)
 
     def _add(self, path: bytes) -> int:
         watch: int = self._add_watch(self.fd, path, _WAKERS)
@@ -123,68 +122,52 @@ class Instance:
             self._raise_errno('watch the lock file')
         return watch
 
-    def _enter(self, interest: Interest, watch: int) -> None:
-        with self._mutex:
-            self._interests.setdefault(watch, []).append(interest)
-            interest.watches.append(watch)
-
-    def forget_later(self, interest: Interest) -> None:
-        """Stop waking `interest`, without waiting for the mutex."""
-        self._forgotten.append(interest)
-
     def forget(self, interest: Interest) -> None:
         """Stop waking `interest`."""
-        while self._forgotten:
-            try:
-                self._forget(self._forgotten.pop())
-            except IndexError:  # another thread was faster
-                break
-        self._forget(interest)
-
-    def _forget(self, interest: Interest) -> None:
         with self._mutex:
-            file = interest.file
+            if interest in self._parked:  # interrupted as it stepped down
+                self._step_down(interest)
             for watch in interest.watches:
                 others = self._interests.get(watch, [])
                 if interest in others:
                     others.remove(interest)
                 if others or self._interests.pop(watch, None) is None:
                     continue
-                if file is not None and watch == interest.watches[0]:
-                    self._idle[file] = watch
-                else:
-                    self._rm_watch(self.fd, watch)
+                self._idle[watch] = None
             interest.watches.clear()
-            while len(self._idle) > _IDLE_WATCHES:
-                self._rm_watch(self.fd, self._idle.pop(next(iter(self._idle))))
+            for watch in list(self._idle)[:-_IDLE_WATCHES]:
+                del self._idle[watch]
+                self._rm_watch(self.fd, watch)
 
     def drain(self) -> None:
         """Read what happened and wake whom it concerns; never blocks."""
-        try:
-            events = os.read(self.fd, _READ_BYTES)
-        except BlockingIOError:
-            return
         with self._mutex:
-            offset = 0
-            while offset < len(events):
-                watch, mask, _, length = _EVENT.unpack_from(events, offset)
-                offset += _EVENT.size + length
-                if mask & _IN_Q_OVERFLOW:  # events are lost: wake everybody
-                    for interests in self._interests.values():
-                        self._wake(interests)
-                    continue
-                if mask & _IN_IGNORED:
-                    self._end_watch(watch)
-                self._wake(self._interests.get(watch, ()))
+            # The leader sleeps in poll(): what we took it would not see
+            if self._leader is None:
+                self._read()
 
-    def _end_watch(self, watch: int) -> None:
-        """The file is gone, or we said so: its number will not come back."""
-        for file, idle in list(self._idle.items()):
-            if idle == watch:
-                del self._idle[file]
+    def _read(self) -> None:
+        self._has_unread = False
+        events = b' ' * _READ_BYTES if self.fd >= 0 else b''
+        while len(events) == _READ_BYTES:  # there may be more
+            try:
+                events = os.read(self.fd, _READ_BYTES)
+            except BlockingIOError:
+                return
+            for watch, mask, _, _ in _EVENT.iter_unpack(events):
+                self._handle(watch, mask)
+
+    def _handle(self, watch: int, mask: int) -> None:
+        if mask & _IN_Q_OVERFLOW:  # events are lost: wake everybody
+            for interests in list(self._interests.values()):
+                self._wake(interests)
+            return
+        if mask & _IN_IGNORED:  # the file is gone, or we said so
+            self._idle.pop(watch, None)
+        self._wake(self._interests.get(watch, ()))
 
     def _wake(self, interests: Any) -> None:
-        for interest in interests:
+        for interest in list(interests):
             interest.is_woken = True
             if interest.on_wake is not None:
                 interest.on_wake()
@@ -195,24 +178,27 @@ class Instance:
         """Sleep until `interest` is woken or `seconds` are over; which?"""
         until = time.perf_counter() + seconds
         if self._has_unread:
-            self._has_unread = False
             self.drain()
         try:
-            while not interest.is_woken:
+            # No descriptor: a fork in a signal handler, and we are the child
+            while not interest.is_woken and self.fd >= 0:
                 remaining = until - time.perf_counter()
                 if remaining <= 0:
                     break
                 with self._mutex:
-                    if self._leader is None:
-                        self._leader = interest
+                    if interest.is_woken:  # by a leader that left since
+                        break
                     self._parked[interest] = None
+                    if self._leader not in self._parked:
+                        self._leader = interest
                 if self._leader is not interest:
                     interest.park(remaining)
                 elif _wakeup_poll.wait_readable(self.fd, remaining):
                     if len(self._parked) == 1:
-                        # It can only be for us; what it says can wait
+                        # Nobody else sleeps: what it says can wait
                         return self._leave_unread()
-                    self.drain()
+                    with self._mutex:
+                        self._read()
         finally:
             self._step_down(interest)
         was_woken, interest.is_woken = interest.is_woken, False
@@ -235,8 +221,9 @@ class Instance:
                     break
 
 
-_instance: Instance | None = None
-_instance_mutex = _thread.allocate_lock()
+# At most one: the instance of this process. No mutex guards it: a signal
+# handler may come while one is made
+_instances: dict[None, Instance] = {}
 
 
 def process_instance() -> Instance | None:
@@ -245,23 +232,26 @@ def process_instance() -> Instance | None:
     None where the system has no inotify, or no more instances for this user
     at the moment.
     """
-    global _instance
-    with _instance_mutex:
-        if _instance is None:
-            try:
-                _instance = Instance()
-            except (OSError, AttributeError, ImportError):
-                return None
-        return _instance
+    known = _instances.get(None)
+    if known is not None:
+        return known
+    try:
+        made = Instance()
+    except (OSError, AttributeError, ImportError):
+        return None
+    kept = _instances.setdefault(None, made)
+    if kept is not made:
+        os.close(made.fd)
+    return kept
 
 
 def _drop_inherited_instance() -> None:
     # The child's copy is not the last one, so this close is cheap
-    global _instance, _instance_mutex
-    _instance_mutex = _thread.allocate_lock()
-    if _instance is not None:
-        os.close(_instance.fd)
-        _instance = None
+    instance = _instances.pop(None, None)
+    if instance is not None:
+        os.close(instance.fd)
+        instance.fd = -1
+        instance._mutex = _thread.RLock()
 
 
 if hasattr(os, 'register_at_fork'):

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 if sys.platform == 'linux':
     import fcntl
 
-    _GET_LOCK: int | None = getattr(fcntl, 'F_OFD_GETLK', None)
-    _SET_LOCK: int | None = getattr(fcntl, 'F_OFD_SETLK', None)
+    _GET_LOCK: Any = getattr(fcntl, 'F_OFD_GETLK', None)
+    _SET_LOCK: Any = getattr(fcntl, 'F_OFD_SETLK', None)
     _WRITE_LOCK, _NO_LOCK = fcntl.F_WRLCK, fcntl.F_UNLCK
     _ANY_TICKET = _record_lock.pack_range(
         _WRITE_LOCK, constants.TICKET_BASE, 0
@@ -90,6 +90,7 @@ class Ticket:
         '_is_first',
         '_listener',
         '_spent',
+        'ahead',
         'number',
         'predecessor',
     )
@@ -108,6 +109,8 @@ class Ticket:
         self._listener = listener
         #: readable when our predecessor is gone
         self.predecessor: _socket.socket | None = None
+        #: the number of the one we follow
+        self.ahead: int | None = None
         self._spent: _socket.socket | None = None
         self._is_first = False
 
@@ -148,7 +151,7 @@ class Ticket:
         if self._is_first:
             return False
         self.stop_following()
-        ahead = self._last_ahead()
+        self.ahead = ahead = self._last_ahead()
         if ahead is None:
             self._is_first = True  # nobody arrives before us any more
             return False

@@ -15,13 +15,13 @@ from . import (
     _acquisition,
     _after_fork,
     _deadline,
-    _file_identity,
     _holdings,
     _opening,
     _pacing,
     _pid_record,
     _places,
     _removal,
+    _warning,
     constants,
     exceptions,
     holder,
@@ -52,19 +52,10 @@ LOCK_METHOD = constants.LockFlags.EXCLUSIVE | constants.LockFlags.NON_BLOCKING
 __all__ = ['Lock', 'open_atomic']
 
 
-class _LazyLogger:
-    """The logger `portalocker.utils`; logging is imported when it speaks."""
-
-    def __getattr__(self, name: str) -> Any:
-        import logging
-
-        return getattr(logging.getLogger('portalocker.utils'), name)
-
-
 if TYPE_CHECKING:
     logger: logging.Logger
 else:
-    logger = _LazyLogger()
+    logger = _warning.LazyLogger('portalocker.utils')
 
 
 def coalesce(*args: Any, test_value: Any = None) -> Any:
@@ -108,16 +99,12 @@ class LockBase:
         check_interval: float | None = None,
         fail_when_locked: bool | None = None,
     ) -> None:
-        self.timeout = DEFAULT_TIMEOUT if timeout is None else timeout
-        self.check_interval = (
-            DEFAULT_CHECK_INTERVAL
-            if check_interval is None
-            else check_interval
-        )
-        self.fail_when_locked = (
-            DEFAULT_FAIL_WHEN_LOCKED
-            if fail_when_locked is None
-            else fail_when_locked
+        if timeout != timeout:
+            raise ValueError('cannot wait: the timeout is not a number')
+        self.timeout = coalesce(timeout, DEFAULT_TIMEOUT)
+        self.check_interval = coalesce(check_interval, DEFAULT_CHECK_INTERVAL)
+        self.fail_when_locked = coalesce(
+            fail_when_locked, DEFAULT_FAIL_WHEN_LOCKED
         )
 
     def acquire(
@@ -203,6 +190,8 @@ class Lock(LockBase):
     """
 
     fh: IO[Any] | None = None
+    # Of a hold, when it begins
+    _first_depth = 0
 
     # A timeout that nobody gave: no reason to warn
     _default_timeout: float | None = None
@@ -270,10 +259,12 @@ class Lock(LockBase):
                 self, not fail_when_locked and timeout > 0
             )
         except exceptions.AlreadyLocked as failure:
+            self._holdings.note_user()
             _acquisition.explain(failure, [self._path])
             raise
         if opened is None:
             return self._publish(fh, None)
+        self._holdings.note_user()
         contender = _acquisition.Contender(
             self, fh, opened, is_shared=self._is_shared
         )
@@ -300,6 +291,7 @@ class Lock(LockBase):
         try:
             fh, _ = _acquisition.open_and_try(self, may_wait=False)
         except exceptions.AlreadyLocked:
+            self._holdings.note_user()
             return False
         self._publish(fh, None)
         return True
@@ -307,16 +299,18 @@ class Lock(LockBase):
     def release(self) -> None:
         """Let the lock go and close the file; the file stays.
 
-        Releasing a lock that is not held does nothing. Like a
-        `threading.Lock` it may be released by a thread that did not take it.
-        It does not wait for the lock; what is buffered is written first, and
-        the error is raised, after the release, if that fails. Other failures
-        of the clean-up are logged to `portalocker.utils`.
+        Releasing a lock that is not held does nothing. A thread that never
+        acquired this object may release it for another one; a thread that
+        did releases what it took itself, and nothing else.
+
+        It does not wait; what is buffered is written first, and the error is
+        raised, after the release, if that fails. Other failures of the
+        clean-up are logged to `portalocker.utils`.
         """
         holdings = self._holdings
         holding = holdings.pop(_holdings.current_claimant(), None)
         if holding is None and holdings:
-            holding = holdings.take_any()
+            holding = holdings.take_from_another()
         self.fh = holdings.any_handle() if holdings else None
         if holding is not None:
             self._let_go(holding)
@@ -340,7 +334,8 @@ class Lock(LockBase):
         """A handle that outlives the lock object keeps the lock."""
         for holding in self.__dict__.get('_holdings', {}).values():
             if holding.turn is not None:
-                holding.turn.abandon()
+                holding.turn.close()
+                holding.turn.clean_up()
             _after_fork.forget_handle_in_child(holding.fh)
 
     def _get_fh(self) -> IO[Any]:
@@ -374,12 +369,13 @@ class Lock(LockBase):
     def _publish(self, fh: IO[Any], turn: Any) -> IO[Any]:
         """Make the hold known; nothing can fail after it."""
         holding = _holdings.Holding(fh, turn)
+        holding.depth = self._first_depth
         try:
             self._prepare_fh(fh)
         except BaseException:
             self._let_go(holding)
             raise
-        self._holdings[_holdings.current_claimant()] = holding
+        self._holdings.put(holding)
         self.fh = fh
         return fh
 
@@ -428,15 +424,9 @@ class Lock(LockBase):
     def _warn_if_timeout_is_useless(self) -> None:
         if self._has_warned or not self._is_blocking:
             return
-        import sys
-        import warnings
-
         self._has_warned = True
-        level = 1  # up to the first caller that is not in this file
-        while sys._getframe(level).f_globals is globals():
-            level += 1
-        warnings.warn(
-            'timeout has no effect in blocking mode', stacklevel=level + 1
+        _warning.warn_caller(
+            'timeout has no effect in blocking mode', UserWarning, globals()
         )
 
 
@@ -457,6 +447,7 @@ class RLock(Lock):
     """
 
     _default_timeout = DEFAULT_TIMEOUT
+    _first_depth = 1
 
     def __init__(
         self,
@@ -484,16 +475,19 @@ class RLock(Lock):
         fail_when_locked: bool | None = None,
     ) -> IO[Any]:
         """Take the lock once more; see `Lock.acquire`."""
-        fh = super().acquire(timeout, check_interval, fail_when_locked)
-        self._holdings.enter()
-        return fh
+        again = self._holdings.own() if self._holdings else None
+        if again is None:
+            return super().acquire(timeout, check_interval, fail_when_locked)
+        again.depth += 1
+        return again.fh  # type: ignore[no-any-return]
 
     def try_acquire(self) -> bool:
         """Take the lock once more if it is free or ours; whether we did."""
-        is_held = super().try_acquire()
-        if is_held:
-            self._holdings.enter()
-        return is_held
+        again = self._holdings.own() if self._holdings else None
+        if again is None:
+            return super().try_acquire()
+        again.depth += 1
+        return True
 
     def release(self) -> None:
         """Undo one `acquire()` of this thread; the last one lets go.
@@ -577,25 +571,17 @@ class TemporaryFileLock(Lock):
         Raises `LockLost` where this thread holds the lock but its file was
         unlinked or replaced meanwhile.
         """
-        if self._holdings:
-            self._check_not_lost()
+        holding = self._holdings.own() if self._holdings else None
+        if holding is not None:
+            _removal.check_not_lost(holding.fh, self._path)
         try:
             return super().acquire(timeout, check_interval, fail_when_locked)
-        except exceptions.AlreadyLocked:
+        except exceptions.AlreadyLocked as failure:
             # A holder leaves the file to those who wait: if it was left to
             # us after we had given up, nobody else removes it
-            _removal.reap(self._path, self._companions)
+            if failure.waited is not None:
+                _removal.reap(self._path, self._companions)
             raise
-
-    def _check_not_lost(self) -> None:
-        holding = self._holdings.own()
-        if holding is not None and not _file_identity.still_names(
-            self._path, _acquisition.status_of(holding.fh)
-        ):
-            raise exceptions.LockLost(
-                f'cannot rely on {self._path!r}: the lock is compromised, its '
-                'file was unlinked or replaced while it was held'
-            )
 
     def _prepare_fh(self, fh: IO[Any]) -> IO[Any]:
         """Empty the file, unless it has another name too."""
@@ -622,20 +608,14 @@ class TemporaryFileLock(Lock):
 
     def _remove(self, holding: _holdings.Holding) -> None:
         try:
-            is_ours = _removal.remove_held(
+            _removal.remove_held(
                 holding.fh,
                 self._path,
                 self._companions,
                 is_shared=self._is_shared,
             )
-        except OSError as error:
+        except (OSError, exceptions.LockLost) as error:
             self._log_clean_up('unlink', error)
-        else:
-            if not is_ours:
-                logger.warning(
-                    'not unlinking %r: it is not the file that was locked',
-                    self._path,
-                )
 
 
 class PidFileLock(TemporaryFileLock):
@@ -828,13 +808,11 @@ class BoundedSemaphore(LockBase):
                 f'cannot make a semaphore for {maximum} holders: at least one'
             )
         if not name or name == 'bounded_semaphore':
-            import warnings
-
-            warnings.warn(
+            _warning.warn_caller(
                 'give the semaphore a name: without one it is shared with '
                 'every program that gave none',
                 DeprecationWarning,
-                stacklevel=2,
+                globals(),
             )
         if directory is None:
             import tempfile
@@ -902,16 +880,19 @@ class BoundedSemaphore(LockBase):
 
         It never waits.
         """
-        for filename in filenames:
-            slot = Lock(
-                filename,
-                fail_when_locked=True,
-                opener=_opening.nofollow_opener,
-            )
-            if slot.try_acquire():
-                self._keep(slot)
-                return True
-        return False
+        return any(
+            self._try_place(filename, _opening.nofollow_opener)
+            for filename in filenames
+        )
+
+    def _try_place(
+        self, filename: types.Filename, opener: Callable[[str, int], int]
+    ) -> bool:
+        slot = Lock(filename, fail_when_locked=True, opener=opener)
+        if not slot.try_acquire():
+            return False
+        self._keep(slot)
+        return True
 
     def _keep(self, slot: Lock) -> None:
         with self._lock_mutex:

@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import pytest
-
 import portalocker
 from portalocker import utils
 
@@ -235,6 +233,8 @@ LAWS: dict[str, tuple[frozenset[str], dict[str, str]]] = {}
 
 def law(**not_for: str) -> Callable[[Any], Any]:
     """State a test as a law of every lock but those in `not_for`."""
+    import pytest
+
     excused = {
         name: reason
         for key, reason in not_for.items()

@@ -20,6 +20,7 @@ HERE = pathlib.Path(__file__).parent
 ROOT = pathlib.Path(portalocker.__file__).parents[1]
 ENDS = ('return', 'fail', '_exit', 'SIGKILL', 'SIGTERM')
 FILE_STAYS = 'its file stays'
+POLLS = 'closing what it would watch drops its locks: it looks now and then'
 
 
 @contextlib.contextmanager
@@ -82,9 +83,7 @@ def test_lock_that_nobody_refers_to_is_free(kind, path, can_enter) -> None:
 
 
 @law()
-def test_handle_that_outlives_its_lock_keeps_it(
-    kind, path, can_enter
-) -> None:
+def test_handle_that_outlives_its_lock_keeps_it(kind, path, can_enter) -> None:
     lock = kind.make(path)
     with dropping():
         fh = hold(lock)
@@ -96,7 +95,7 @@ def test_handle_that_outlives_its_lock_keeps_it(
     assert can_enter(path)
 
 
-@law()
+@law(lockf_semaphore=POLLS)
 def test_handle_that_outlives_its_lock_is_woken_for_at_its_close(
     kind, path, stage
 ) -> None:
@@ -264,7 +263,7 @@ def test_second_in_line_enters_when_the_first_is_killed(
 
 
 @law()
-@pytest.mark.parametrize('free', [0, 1, 2, 3, 4, 8])
+@pytest.mark.parametrize('free', [0, 1, 2, 3, 8])
 def test_descriptor_limit_is_told_or_does_no_harm(
     kind, path, program, free
 ) -> None:

@@ -222,9 +222,7 @@ def test_planted_link_is_refused_and_its_target_unchanged(
 
 
 @law(plain=FOLLOWS)
-def test_planted_link_to_nothing_makes_no_file(
-    kind, path, tmp_path
-) -> None:
+def test_planted_link_to_nothing_makes_no_file(kind, path, tmp_path) -> None:
     target = tmp_path / 'target'
     kind.locked_path(path).symlink_to(target)
     with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
@@ -299,9 +297,7 @@ def crowd_out(kind, directory: pathlib.Path) -> pathlib.Path:
 
 
 @law()
-def test_lock_file_that_cannot_be_made_is_told(
-    kind, path, poor_man
-) -> None:
+def test_lock_file_that_cannot_be_made_is_told(kind, path, poor_man) -> None:
     directory, run = poor_man
 
     def body(line) -> None:
@@ -381,9 +377,7 @@ def full_path(full_disk, path, kind):
 
 
 @law(pid_file='it has to write the process id')
-def test_lock_needs_no_room_on_the_disk(
-    kind, full_path, can_enter
-) -> None:
+def test_lock_needs_no_room_on_the_disk(kind, full_path, can_enter) -> None:
     for _ in range(2):
         lock = kind.make(full_path)
         lock.acquire()

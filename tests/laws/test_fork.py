@@ -235,18 +235,11 @@ def test_waiter_that_gave_up_leaves_no_ticket_with_a_child(
     lock.acquire()
 
     def waiter(line) -> None:
-        waiting = announce_wait(kind.make(path), lambda: line.say('waits'))
+        waiting = announce_wait(
+            kind.make(path, timeout=4 * SHORT), lambda: line.say('waits')
+        )
         with pytest.raises(portalocker.AlreadyLocked):
-            waiting.acquire(timeout=10 * SHORT)
-
-    if kind.name == 'blocking':
-
-        def waiter(line) -> None:  # noqa: F811
-            waiting = announce_wait(
-                kind.make(path, timeout=10 * SHORT), lambda: line.say('waits')
-            )
-            with pytest.raises(portalocker.AlreadyLocked):
-                waiting.acquire()
+            waiting.acquire()
 
     thread = stage.thread(waiter)
     thread.expect('waits')
@@ -259,7 +252,7 @@ def test_waiter_that_gave_up_leaves_no_ticket_with_a_child(
     child.finish()
 
 
-@law()
+@law(of_process='its own process is never waited for')
 def test_child_of_a_waiter_keeps_no_means_of_waiting(
     kind, path, stage
 ) -> None:
@@ -304,7 +297,7 @@ def contend(kind, path, inherited, talk) -> None:
 
 def contend_elsewhere(name, path, talk) -> None:
     """Run in an interpreter of its own."""
-    from locks import KIND_OF, set_locker  # noqa: PLC0415
+    from locks import KIND_OF, set_locker
 
     set_locker(KIND_OF[name].locker)
     contend(KIND_OF[name], path, None, talk)

@@ -13,9 +13,7 @@ HERE = pathlib.Path(__file__).parent
 #: tests of one lock, or of none; each says so in its own text
 NOT_LAWS = {'test_matrix', 'test_properties'}
 MODULES = sorted(
-    file.stem
-    for file in HERE.glob('test_*.py')
-    if file.stem not in NOT_LAWS
+    file.stem for file in HERE.glob('test_*.py') if file.stem not in NOT_LAWS
 )
 
 

@@ -266,7 +266,7 @@ def test_every_history_agrees_with_the_model(
         engine.LOCKER = getattr(engine, kind.locker)
     machine = type(f'HistoriesOf_{name}', (Histories,), {'kind': kind})
     run_state_machine_as_test(
-        machine, settings=settings(max_examples=40, stateful_step_count=30)
+        machine, settings=settings(max_examples=20, stateful_step_count=25)
     )
 
 

@@ -11,6 +11,7 @@ import portalocker
 from portalocker import _owner
 
 NO_ORDER = 'record locks are waited for without an order'
+POLLS = 'closing what it would watch drops its locks: it looks now and then'
 NOT_SHARED = 'it is exclusive'
 FOREIGN = 'flock does not see record locks'
 
@@ -33,9 +34,7 @@ def waiter(kind, path, witness, who, make='make', **options):
 
 @law(record_locks=NO_ORDER, readers='readers enter together')
 @pytest.mark.parametrize('where', ['process', 'thread'])
-def test_first_come_is_first_served(
-    kind, path, stage, witness, where
-) -> None:
+def test_first_come_is_first_served(kind, path, stage, witness, where) -> None:
     lock = kind.make(path)
     lock.acquire()
     line = []
@@ -74,7 +73,7 @@ def test_who_left_the_line_is_not_waited_for(
         line[who].finish()
 
 
-@law()
+@law(lockf_semaphore=POLLS)
 def test_release_wakes_the_waiter(kind, path, stage, witness) -> None:
     # Between two attempts nothing but a wake-up lets it in
     lock = kind.rival(path)
@@ -273,13 +272,12 @@ def test_threads_that_wait_share_one_inotify_instance(
     others = [path.with_name(f'another {n}') for n in range(3)]
     locks = [kind.rival(other) for other in others]
     fillers = [
-        [kind.make(other) for _ in range(1, kind.capacity)]
-        for other in others
+        [kind.make(other) for _ in range(1, kind.capacity)] for other in others
     ]
-    for n, other in enumerate(others):
-        for filler in fillers[n]:
+    for lock, row in zip(locks, fillers, strict=True):
+        for filler in row:
             filler.acquire()
-        locks[n].acquire()
+        lock.acquire()
     threads = [
         stage.thread(waiter(kind, other, witness, other.name))
         for other in others

@@ -49,9 +49,7 @@ def test_outermost_block_lets_go(kind, path, can_enter) -> None:
 
 
 @law(semaphores=ONE_PLACE)
-def test_inner_block_that_fails_does_not_let_go(
-    kind, path, can_enter
-) -> None:
+def test_inner_block_that_fails_does_not_let_go(kind, path, can_enter) -> None:
     lock = kind.make(path)
     with lock:
         with pytest.raises(ZeroDivisionError), lock:
@@ -82,9 +80,7 @@ def test_release_of_what_is_not_held_does_nothing(
 
 
 @law(rlock=COUNTS)
-def test_release_by_a_bystander_disturbs_nobody(
-    kind, path, can_enter
-) -> None:
+def test_release_by_a_bystander_disturbs_nobody(kind, path, can_enter) -> None:
     holder, bystander = kind.rival(path), kind.make(path)
     holder.acquire()
     bystander.release()

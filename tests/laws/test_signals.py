@@ -170,9 +170,7 @@ def test_stopped_waiter_does_not_block_those_behind_it(
 
 
 @law()
-def test_stopped_holder_keeps_its_lock(
-    kind, path, stage, can_enter
-) -> None:
+def test_stopped_holder_keeps_its_lock(kind, path, stage, can_enter) -> None:
     def body(line) -> None:
         lock = kind.rival(path)
         lock.acquire()

@@ -112,9 +112,7 @@ def test_fail_when_locked_gives_up_at_once(kind, path, held) -> None:
     plain='acquire raises',
     removed='acquire raises',
 )
-def test_semaphore_that_does_not_fail_gives_none(
-    kind, path, held
-) -> None:
+def test_semaphore_that_does_not_fail_gives_none(kind, path, held) -> None:
     lock = kind.make(path, timeout=SHORT, fail_when_locked=False)
     assert lock.acquire() is None
     with pytest.raises(portalocker.AlreadyLocked):
@@ -123,9 +121,7 @@ def test_semaphore_that_does_not_fail_gives_none(
 
 
 @law()
-def test_try_to_hold_says_whether_it_does(
-    kind, path, held, can_enter
-) -> None:
+def test_try_to_hold_says_whether_it_does(kind, path, held, can_enter) -> None:
     lock = kind.make(path)
     assert not try_to_hold(lock)
     assert handle(lock) is None

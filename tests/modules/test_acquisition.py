@@ -196,7 +196,7 @@ def test_a_contender_moves_to_the_file_that_replaces_its_own(
     holder, _ = _acquisition.open_and_try(door, may_wait=False)
     contender = door.contender()
     os.unlink(door._path)
-    door.hold(contender, ticking(math.inf, 0.001))
+    fh = door.hold(contender, ticking(math.inf, 0.001))
     assert os.path.samestat(os.fstat(fh.fileno()), os.stat(door._path))
     holder.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import sys
@@ -21,7 +22,11 @@ import signal, sys, time
 import portalocker
 from portalocker import LockFlags, _pacing, _wakeup_inotify, _wakeup_queue
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
+def interrupt_once(number, frame):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, interrupt_once)
 said = set()
 
 def say(words):
@@ -104,6 +109,13 @@ class Contender:
         assert self.process.stdin is not None
         self.process.stdin.write('\n')
         self.process.stdin.flush()
+
+    def interrupt(self) -> None:
+        """Interrupt its wait."""
+        assert self.process.stdout is not None
+        # A signal just before it sleeps would be noticed when it wakes up
+        while not select.select([self.process.stdout], [], [], 0.02)[0]:
+            self.process.send_signal(signal.SIGINT)
 
     def stop(self) -> None:
         """Stop it; it does nothing more until `resume()`."""

@@ -236,7 +236,7 @@ def leave_by_kill(waiter: Contender) -> None:
 
 
 def leave_by_interrupt(waiter: Contender) -> None:
-    waiter.process.send_signal(signal.SIGINT)
+    waiter.interrupt()
     assert waiter.said_at_last() == 'interrupted'
 
 
@@ -439,23 +439,43 @@ def test_a_waiter_leaves_no_descriptor_behind(path: pathlib.Path) -> None:
         assert sorted(os.listdir('/proc/self/fd')) == before
 
 
+class Interrupted(Exception):
+    """A signal came."""
+
+
 def test_a_signal_ends_the_wait_and_leaves_nothing(
     path: pathlib.Path, parked: threading.Semaphore
 ) -> None:
+    is_over = threading.Event()
+
     def interrupt() -> None:
         parked.acquire(timeout=LONG)
-        os.kill(os.getpid(), signal.SIGINT)
+        # A signal just before the sleep would be noticed after it only
+        while not is_over.wait(0.02):
+            os.kill(os.getpid(), signal.SIGUSR1)
 
-    with held(path):
-        before = len(os.listdir('/proc/self/fd'))
-        thread = threading.Thread(target=interrupt)
-        thread.start()
-        with pytest.raises(KeyboardInterrupt):
-            portalocker.Lock(path, timeout=LONG, check_interval=3600).acquire()
+    def raise_once(number: int, frame: object) -> None:
+        if not is_over.is_set():
+            is_over.set()
+            raise Interrupted
+
+    before = len(os.listdir('/proc/self/fd'))
+    usual = signal.signal(signal.SIGUSR1, raise_once)
+    thread = threading.Thread(target=interrupt)
+    try:
+        with held(path):
+            thread.start()
+            with pytest.raises(Interrupted):
+                portalocker.Lock(
+                    path, timeout=LONG, check_interval=3600
+                ).acquire()
+            assert tickets(path) == []
+    finally:
+        is_over.set()
         thread.join(LONG)
-        assert tickets(path) == []
-        # the inotify instance may be new
-        assert len(os.listdir('/proc/self/fd')) <= before + 1
+        signal.signal(signal.SIGUSR1, usual)
+    # the inotify instance may be new
+    assert len(os.listdir('/proc/self/fd')) <= before + 1
 
 
 def test_a_waiter_follows_the_file_that_replaces_the_one_it_waits_for(

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -43,6 +43,9 @@ def paths(tmp_path: pathlib.Path) -> list[pathlib.Path]:
 def instance() -> Iterator[Instance]:
     instance = Instance()
     yield instance
+    for sleeper in Sleeper.all_of_this_test:
+        os.close(sleeper.fd)
+    Sleeper.all_of_this_test.clear()
     os.close(instance.fd)
 
 
@@ -57,7 +60,12 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 class Sleeper(threading.Thread):
-    """A thread that waits for an interest of its own."""
+    """A thread that waits for an interest of its own.
+
+    Its file stays open until the test ends: a close would be an event.
+    """
+
+    all_of_this_test: ClassVar[list[Sleeper]] = []
 
     def __init__(
         self, instance: Instance, path: pathlib.Path, seconds: float = LONG
@@ -68,6 +76,7 @@ class Sleeper(threading.Thread):
         self.seconds = seconds
         self.was_woken: bool | None = None
         self.fd = os.open(path, os.O_RDONLY)
+        self.all_of_this_test.append(self)
         instance.watch_open_file(self.interest, self.fd, os.fstat(self.fd))
         self.start()
 
@@ -78,7 +87,6 @@ class Sleeper(threading.Thread):
         self.join(2 * LONG)
         assert not self.is_alive()
         self.instance.forget(self.interest)
-        os.close(self.fd)
         return self.was_woken
 
 

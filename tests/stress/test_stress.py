@@ -211,7 +211,7 @@ class Killer:
             Worker(self._make, self._directory, self._started).run()
             status = 0
         except BaseException:
-            import traceback  # noqa: PLC0415
+            import traceback
 
             text = traceback.format_exc()
             (self._directory / f'failure {os.getpid()}').write_text(text)
@@ -288,9 +288,7 @@ def run(name: str, directory: pathlib.Path, seconds: float) -> None:
     records = journal.read()
     left = sum(record.verb == LEAVE for record in records)
     counter = int((directory / 'counter').read_text(encoding='ascii'))
-    print(
-        f'{name}: {left} visits, {killer.kills} kills, {killer.stops} stops'
-    )
+    print(f'{name}: {left} visits, {killer.kills} kills, {killer.stops} stops')
     assert left > 0
     assert most_inside_at_once(records) <= places
     if places == 1:
