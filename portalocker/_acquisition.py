@@ -73,8 +73,9 @@ def open_and_try(
     while True:
         fh = door._get_fh()
         try:
-            opened = os.fstat(fh.fileno())
-            if may_wait and door._path in _wakeup.crowded:
+            fd = fh.fileno()
+            opened = os.fstat(fd)
+            if may_wait and must_wait(door, fd, opened):
                 return fh, opened
             if try_to_hold(door, fh, opened):
                 return fh, None
@@ -87,6 +88,13 @@ def open_and_try(
         except BaseException:
             _opening.close_quietly(fh)
             raise
+
+
+def must_wait(door: Door, fd: int, opened: os.stat_result) -> bool:
+    """Whether there is a line that we have to join."""
+    if door._path in _wakeup.crowded:
+        return True  # then we shall see
+    return portalocker.uses_flock() and _wakeup.must_queue(fd, opened.st_dev)
 
 
 def explain(

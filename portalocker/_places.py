@@ -9,7 +9,6 @@ from . import (
     _acquisition,
     _file_identity,
     _opening,
-    _wakeup,
     constants,
     exceptions,
     portalocker,
@@ -93,21 +92,41 @@ class Places:
         fd = self._tried.pop(path, None)
         return _opening.nofollow_opener(path, flags) if fd is None else fd
 
-    def is_crowded(self) -> bool:
-        """Whether we lately had to wait for one of these places."""
-        return self._path in _wakeup.crowded
-
-    def wait_for_one(
+    def take_one(
         self, ticking: Callable[[Callable[[float], object]], Iterator[int]]
     ) -> None:
-        """Have the semaphore take a place when it is our turn."""
+        """Have the semaphore take a place, waiting for our turn."""
         if not portalocker.locks_open_files():
-            # To close a file of the line would drop our lock on it
-            for _ in ticking(time.sleep):
-                if self._semaphore.try_lock(self.paths):
-                    return
-            raise exceptions.AlreadyLocked
+            self._poll(ticking)
+            return
         fd = self._get_fh()
+        try:
+            if not _acquisition.must_wait(
+                self, fd, os.fstat(fd)
+            ) and self._semaphore.try_lock(self.paths):
+                os.close(fd)
+                return
+        except BaseException:
+            os.close(fd)
+            raise
+        self._wait_in_line(fd, ticking)
+
+    def _poll(
+        self, ticking: Callable[[Callable[[float], object]], Iterator[int]]
+    ) -> None:
+        # To close a file of the line would drop the lock we have on it
+        for _ in ticking(time.sleep):
+            if self._semaphore.try_lock(self.paths):
+                return
+        failure = exceptions.AlreadyLocked()
+        _acquisition.explain(failure, self.paths)
+        raise failure
+
+    def _wait_in_line(
+        self,
+        fd: int,
+        ticking: Callable[[Callable[[float], object]], Iterator[int]],
+    ) -> None:
         contender = _acquisition.Contender(
             self, fd, os.fstat(fd), is_shared=True, also=self.paths[1:]
         )

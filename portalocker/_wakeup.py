@@ -33,8 +33,7 @@ _PROBE_PAUSES_SECONDS = (0.0004, 0.0002, 0.0001, 0.00005)
 _is_orderly: dict[int, bool] = {}
 
 # Paths that we lately had to wait for -> how often yet to get in line there
-# without a look whether the file is free. Who has not seen a line for a while
-# may slip in once, between two others, and then has seen the line.
+# without a look at the line first
 crowded: dict[Any, int] = {}
 _TIMES_IN_LINE = 16
 _MOST_CROWDED = 256
@@ -42,7 +41,10 @@ _MOST_CROWDED = 256
 
 def must_queue(fd: int, device: int) -> bool:
     """Whether a newcomer finds others waiting for this file already."""
-    return is_orderly(fd, device) and _wakeup_queue.somebody_waits(fd)
+    orderly = _is_orderly.get(device)
+    if orderly is None:
+        orderly = is_orderly(fd, device)
+    return orderly and _wakeup_queue.somebody_waits(fd)
 
 
 def is_orderly(fd: int, device: int) -> bool:

@@ -585,7 +585,8 @@ class TemporaryFileLock(Lock):
 
     def _prepare_fh(self, fh: IO[Any]) -> IO[Any]:
         """Empty the file, unless it has another name too."""
-        if os.fstat(fh.fileno()).st_nlink <= 1:
+        found = os.fstat(fh.fileno())
+        if found.st_size and found.st_nlink == 1:
             return super()._prepare_fh(fh)
         return fh
 
@@ -655,13 +656,8 @@ class PidFileLock(TemporaryFileLock):
                 f'cannot share the pid file {self.filename!r}: it names one '
                 'process'
             )
-        self._sidecar = TemporaryFileLock(
-            self.filename + '.lock',
-            timeout,
-            check_interval,
-            fail_when_locked,
-            flags,
-        )
+        self._sidecar = TemporaryFileLock(self.filename + '.lock', flags=flags)
+        self._sidecar._has_warned = True  # that is our duty
         self._sidecar._companions = (self._path,)
 
     def acquire(
@@ -676,9 +672,13 @@ class PidFileLock(TemporaryFileLock):
         `Lock.acquire` does; `AlreadyLocked.holder` is the process that the
         system or the pid file names.
         """
+        if timeout is not None:
+            self._warn_if_timeout_is_useless()
         try:
             self.fh = self._sidecar.acquire(
-                timeout, check_interval, fail_when_locked
+                coalesce(timeout, self.timeout),
+                coalesce(check_interval, self.check_interval),
+                coalesce(fail_when_locked, self.fail_when_locked),
             )
         except exceptions.AlreadyLocked as failure:
             failure.filename = self._path
@@ -861,10 +861,8 @@ class BoundedSemaphore(LockBase):
         if self.lock is not None:
             raise exceptions.AlreadyActive('Already locked')
         places = _places.Places(self, self.get_filenames())
-        if not places.is_crowded() and self.try_lock(places.paths):
-            return self.lock
         try:
-            places.wait_for_one(
+            places.take_one(
                 lambda pause: self._timeout_generator(
                     timeout, check_interval, pause
                 )

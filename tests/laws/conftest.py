@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import multiprocessing.resource_tracker
 import os
 import pathlib
 import sys
@@ -38,8 +39,8 @@ def stranger() -> Iterator[Any]:
             locks.portalocker.portalocker.LOCKER = usual
             line.say(held)
 
-    gc.collect()
-    gc.freeze()  # what the laws collect is theirs
+    # Its descriptor is opened once, for all that are spawned
+    multiprocessing.resource_tracker.ensure_running()
     process = actors.Process(body)
     yield process
     gc.unfreeze()
@@ -85,10 +86,10 @@ def path(
         # of what a failed test left: it failed already
         warnings.simplefilter('ignore', ResourceWarning)
         before = _belongings()
+    gc.freeze()  # what the law collects is its own
     path = tmp_path / 'the lock'
     with crowded(kind, path):
         yield path
-    gc.collect()
     after = _belongings()
     assert after[0] <= before[0], 'descriptors are left behind'
     assert after[1] <= before[1], 'locks are left behind'

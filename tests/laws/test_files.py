@@ -75,9 +75,11 @@ def test_release_after_close_leaves_a_recycled_descriptor_alone(
         fcntl.flock(number, fcntl.LOCK_EX)
         lock.release()
         os.fstat(number)  # still open
-        with open(other, 'a', encoding='ascii') as probe:
-            with pytest.raises(BlockingIOError):
-                fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (
+            open(other, 'a', encoding='ascii') as probe,
+            pytest.raises(BlockingIOError),
+        ):
+            fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if recycled.fileno() != number:
             os.close(number)
 

@@ -100,8 +100,8 @@ def test_what_was_buffered_is_written_once(kind, path, stage) -> None:
     fh.write('of the parent')
 
     def child(line) -> None:
+        fh.write('of the child')
         with pytest.raises((OSError, ValueError)):
-            fh.write('of the child')
             fh.flush()
 
     stage.process(child).finish()

@@ -61,6 +61,7 @@ class Door:
     def close(self) -> None:
         for turn in filter(None, self.turns):
             turn.close()
+            turn.clean_up()
         for fh in self.opened:
             fh.close()
 

@@ -265,7 +265,7 @@ def test_the_child_of_a_waiter_does_not_wait(
     if not pid:
         # It lives on while the parent's waiters get in one after the other
         os.close(child_may_end)
-        has_instance = _wakeup_inotify._instance is not None
+        has_instance = bool(_wakeup_inotify._instances)
         os.read(parent_is_done, 1)
         os._exit(int(has_instance))
     holder.release()
@@ -385,3 +385,18 @@ def test_a_closed_handle_is_left_alone(path: pathlib.Path) -> None:
     fh.close()
     _after_fork.part_with(fh)
     assert fh not in _after_fork._parted
+
+
+def test_where_no_descriptor_is_left_the_parents_is_taken(
+    path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fd: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    with monkeypatch.context() as patch:
+        patch.setattr(_after_fork, '_reopen', refuse)
+        _after_fork.part_with(fd)
+    assert os.path.samestat(os.fstat(fd), os.stat(os.devnull))
+    _after_fork._parted.remove(fd)
+    os.close(fd)

@@ -14,14 +14,20 @@ import pytest
 from portalocker import _holdings
 
 
-class Closable:
+class Recorder:
+    """What a hold has to give back: it records how that is done."""
+
     def __init__(self) -> None:
-        self.closings = 0
+        self.calls: list[str] = []
 
     def close(self) -> None:
-        self.closings += 1
+        self.calls.append('close')
 
-    detach = close
+    def clean_up(self) -> None:
+        self.calls.append('clean_up')
+
+    def detach(self) -> None:
+        self.calls.append('detach')
 
 
 def in_another_thread(task: Callable[[], Any]) -> Any:
@@ -59,47 +65,88 @@ def test_a_hold_belongs_to_the_thread_that_took_it(
 ) -> None:
     holdings = _holdings.Holdings()
     assert holdings.own() is None
-    holdings[_holdings.current_claimant()] = mine
+    holdings.put(mine)
     assert holdings.own() is mine
     assert in_another_thread(holdings.own) is None
 
 
 def test_a_hold_whose_handle_is_closed_is_over() -> None:
-    turn, remains = Closable(), Closable()
+    turn, remains = Recorder(), Recorder()
     closed = _holdings.Holding(io.StringIO(), turn)
     closed.remains = remains
-    holdings = _holdings.Holdings({_holdings.current_claimant(): closed})
+    holdings = _holdings.Holdings()
+    holdings.put(closed)
     assert not closed.is_over()
     closed.fh.close()
     assert closed.is_over()
     assert holdings.own() is None
     assert not holdings
-    assert turn.closings == 1
+    assert turn.calls == ['close', 'clean_up']
+    assert remains.calls == ['detach']
 
 
-def test_the_next_in_line_is_woken_once() -> None:
-    turn, remains = Closable(), Closable()
+def test_the_next_in_line_is_woken_before_we_clean_up_once() -> None:
+    turn, remains = Recorder(), Recorder()
     holding = _holdings.Holding(io.StringIO(), turn)
     holding.remains = remains
     holding.pass_on()
+    assert (turn.calls, remains.calls) == (['close'], [])
+    holding.clean_up()
+    holding.clean_up()
     holding.pass_on()
-    assert (turn.closings, remains.closings) == (1, 1)
+    assert turn.calls == ['close', 'close', 'clean_up']
+    assert remains.calls == ['detach']
 
 
-def test_each_hold_is_taken_out_once(mine: _holdings.Holding) -> None:
+def test_a_hold_without_a_turn_passes_nothing_on(
+    mine: _holdings.Holding,
+) -> None:
+    mine.pass_on()
+    mine.clean_up()
+
+
+def test_whoever_never_acquired_takes_each_hold_of_others_once(
+    mine: _holdings.Holding,
+) -> None:
     other = _holdings.Holding(io.StringIO(), None)
-    stranger = in_another_thread(_holdings.Claimant)
-    holdings = _holdings.Holdings(
-        {_holdings.current_claimant(): mine, stranger: other}
-    )
+    holdings = _holdings.Holdings()
+    in_another_thread(lambda: holdings.put(mine))
+    in_another_thread(lambda: holdings.put(other))
     assert holdings.any_handle() in (mine.fh, other.fh)
-    assert {holdings.take_any(), holdings.take_any()} == {mine, other}
-    assert holdings.take_any() is None
+    taken = {holdings.take_from_another() for _ in range(2)}
+    assert taken == {mine, other}
+    assert holdings.take_from_another() is None
     assert holdings.any_handle() is None
 
 
+@pytest.mark.parametrize('has_held', [True, False])
+def test_whoever_acquired_takes_nothing_from_others(
+    has_held: bool, mine: _holdings.Holding
+) -> None:
+    holdings = _holdings.Holdings()
+    if has_held:
+        holdings.put(_holdings.Holding(io.StringIO(), None))
+        holdings.pop(_holdings.current_claimant())
+    else:
+        holdings.note_user()
+    in_another_thread(lambda: holdings.put(mine))
+    assert holdings.take_from_another() is None
+    assert holdings.any_handle() is mine.fh
+
+
+def test_few_users_are_remembered() -> None:
+    holdings = _holdings.Holdings()
+    for _ in range(3):
+        holdings._users.update(
+            _holdings.Claimant() for _ in range(_holdings._MOST_USERS)
+        )
+        holdings.note_user()
+        assert len(holdings._users) <= _holdings._MOST_USERS
+
+
 def test_only_the_outermost_block_leaves(mine: _holdings.Holding) -> None:
-    holdings = _holdings.Holdings({_holdings.current_claimant(): mine})
+    holdings = _holdings.Holdings()
+    holdings.put(mine)
     holdings.enter()
     holdings.enter()
     assert not in_another_thread(holdings.leave)

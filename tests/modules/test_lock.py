@@ -782,8 +782,12 @@ def test_another_thread_is_kept_out_by_the_same_object(
     with lock:
         in_another_thread(contend)
         assert is_locked(path)
-    in_another_thread(lock.acquire)
-    lock.release()
+
+    def come_and_go() -> None:
+        with lock:
+            assert is_locked(path)
+
+    in_another_thread(come_and_go)
     assert not is_locked(path)
 
 
@@ -806,7 +810,7 @@ def test_threads_that_share_a_lock_lose_no_update(
     assert path.read_text() == '80'
 
 
-def test_another_thread_may_release(path: pathlib.Path) -> None:
+def test_a_thread_that_never_acquired_may_release(path: pathlib.Path) -> None:
     lock = portalocker.Lock(path)
     with lock:
         in_another_thread(lock.release)
@@ -828,7 +832,9 @@ def test_leaving_a_block_does_not_release_the_hold_of_another_thread(
     with lock:
         in_another_thread(take_over)
     assert is_locked(path)
-    lock.release()
+    lock.release()  # it released already, or was released
+    assert is_locked(path)
+    in_another_thread(lock.release)
     assert not is_locked(path)
 
 
@@ -843,6 +849,8 @@ def test_shared_holds_of_threads_are_counted_separately(
     assert lock.fh is not None and not lock.fh.closed
     assert is_locked(path)
     lock.release()
+    assert is_locked(path)
+    in_another_thread(lock.release)
     assert lock.fh is None
     assert not is_locked(path)
 

@@ -338,3 +338,10 @@ def test_pauses_can_be_spent_elsewhere(clock: Clock) -> None:
 def test_a_timeout_that_is_not_a_number_is_refused() -> None:
     with pytest.raises(ValueError, match='not a number'):
         list(utils.LockBase()._timeout_generator(math.nan, 0.25))
+
+
+def test_a_lock_without_a_number_for_a_timeout_is_not_made() -> None:
+    with pytest.raises(ValueError, match='not a number'):
+        utils.LockBase(math.nan)
+    with pytest.raises(ValueError, match='not a number'):
+        utils.Lock('path', timeout=math.nan)

@@ -14,6 +14,7 @@ import pytest
 import portalocker
 from portalocker import _acquisition, _opening, _removal
 from portalocker import portalocker as module
+from portalocker.exceptions import LockLost
 
 if sys.platform == 'win32':
     pytest.skip('the POSIX half', allow_module_level=True)
@@ -172,7 +173,7 @@ def test_elsewhere_a_refusal_is_final(
 def test_the_holder_removes_its_file(path: str, companion: str) -> None:
     with open(path) as fh:
         fcntl.flock(fh, EX)
-        assert _removal.remove_held(fh, path, (companion,), is_shared=False)
+        _removal.remove_held(fh, path, (companion,), is_shared=False)
     assert os.listdir(os.path.dirname(path)) == []
 
 
@@ -183,9 +184,8 @@ def test_a_path_that_leads_elsewhere_is_not_ours(
         fcntl.flock(fh, EX)
         os.unlink(path)
         pathlib.Path(path).touch()
-        assert not _removal.remove_held(
-            fh, path, (companion,), is_shared=False
-        )
+        with pytest.raises(LockLost, match='not unlinking'):
+            _removal.remove_held(fh, path, (companion,), is_shared=False)
     assert os.path.exists(path)
     assert os.path.exists(companion)
 
@@ -196,11 +196,11 @@ def test_the_last_of_the_shared_holders_removes(
     with open(path) as first, open(path) as second:
         fcntl.flock(first, SH)
         fcntl.flock(second, SH)
-        assert _removal.remove_held(first, path, (companion,), is_shared=True)
+        _removal.remove_held(first, path, (companion,), is_shared=True)
         assert os.path.exists(path)
         assert os.path.exists(companion)
         fcntl.flock(first, fcntl.LOCK_UN)
-        assert _removal.remove_held(second, path, (), is_shared=True)
+        _removal.remove_held(second, path, (), is_shared=True)
         assert not os.path.exists(path)
 
 
@@ -218,12 +218,21 @@ def test_a_file_that_others_wait_for_is_left_to_them(
         opened = os.fstat(waiter.fileno())
         ticket = _wakeup_queue.take_ticket(waiter.fileno(), opened, 1)
         assert ticket is not None
-        assert _removal.remove_held(
-            holder, path, (companion,), is_shared=False
-        )
-        ticket.close()
+        _removal.remove_held(holder, path, (companion,), is_shared=False)
+        ticket.drop()
+        ticket.wake_successors()
     assert os.path.exists(path)
     assert not os.path.exists(companion)
+
+
+def test_a_holder_can_ask_whether_its_file_is_still_there(
+    path: str,
+) -> None:
+    with open(path) as fh:
+        _removal.check_not_lost(fh, path)
+        os.unlink(path)
+        with pytest.raises(LockLost, match='compromised'):
+            _removal.check_not_lost(fh, path)
 
 
 # remains

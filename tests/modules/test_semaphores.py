@@ -456,3 +456,25 @@ def test_deleting_the_attribute_releases(semaphore: Semaphores) -> None:
     del Owner().place
     assert Owner.__dict__['place'].lock is None
     assert isinstance(Owner.__dict__['place'], utils.LockBase)
+
+
+@pytest.mark.parametrize('refusals', [3, math.inf])
+def test_with_lockers_we_know_nothing_of_the_places_are_polled(
+    refusals: float, semaphore: Semaphores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[Any] = []
+
+    def lock(file: Any, flags: Any) -> None:
+        attempts.append(file)
+        if len(attempts) <= refusals:
+            raise AlreadyLocked
+
+    monkeypatch.setattr(module, 'LOCKER', (lock, lambda file: None))
+    one = semaphore(1, timeout=SHORT, check_interval=0.001)
+    if refusals == math.inf:
+        with pytest.raises(AlreadyLocked):
+            one.acquire()
+        assert len(attempts) > 2
+    else:
+        with one:
+            assert len(attempts) == refusals + 1

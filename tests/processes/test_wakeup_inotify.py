@@ -53,10 +53,10 @@ def instance() -> Iterator[Instance]:
 def fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process that has no instance yet."""
     with monkeypatch.context() as patch:
-        patch.setattr(_wakeup_inotify, '_instance', None)
+        patch.setattr(_wakeup_inotify, '_instances', {})
         yield
-        if _wakeup_inotify._instance is not None:
-            os.close(_wakeup_inotify._instance.fd)
+        for instance in _wakeup_inotify._instances.values():
+            os.close(instance.fd)
 
 
 class Sleeper(threading.Thread):
@@ -77,7 +77,7 @@ class Sleeper(threading.Thread):
         self.was_woken: bool | None = None
         self.fd = os.open(path, os.O_RDONLY)
         self.all_of_this_test.append(self)
-        instance.watch_open_file(self.interest, self.fd, os.fstat(self.fd))
+        instance.watch_open_file(self.interest, self.fd)
         self.start()
 
     def run(self) -> None:
@@ -244,7 +244,7 @@ def test_a_leader_that_is_interrupted_hands_over(
     helper.start()
     interest = Interest()
     with open(paths[0]) as fh:
-        instance.watch_open_file(interest, fh.fileno(), os.stat(paths[0]))
+        instance.watch_open_file(interest, fh.fileno())
         with pytest.raises(KeyboardInterrupt):
             instance.wait(interest, LONG)
         helper.join(LONG)
@@ -278,7 +278,7 @@ def test_an_event_that_another_thread_reads_still_wakes_the_leader(
     close_one(paths[0])
     newcomer = Interest()
     with open(paths[1]) as fh:
-        instance.watch_open_file(newcomer, fh.fileno(), os.stat(paths[1]))
+        instance.watch_open_file(newcomer, fh.fileno())
         may_poll.set()
         assert leader.finish() is True
     instance.forget(newcomer)
@@ -293,7 +293,7 @@ def test_a_wake_up_before_the_sleep_is_not_lost(
 ) -> None:
     interest = Interest()
     with open(paths[0]) as fh:
-        instance.watch_open_file(interest, fh.fileno(), os.stat(paths[0]))
+        instance.watch_open_file(interest, fh.fileno())
         close_one(paths[0])
         instance.drain()
         assert instance.wait(interest, LONG)
@@ -308,12 +308,11 @@ def test_what_happened_before_we_watched_wakes_nobody(
 ) -> None:
     first = Interest()
     with open(paths[0]) as fh:
-        opened = os.stat(paths[0])
-        instance.watch_open_file(first, fh.fileno(), opened)
+        instance.watch_open_file(first, fh.fileno())
         instance.forget(first)  # the watch stays for the next one
         close_one(paths[0])
         second = Interest()
-        instance.watch_open_file(second, fh.fileno(), opened)
+        instance.watch_open_file(second, fh.fileno())
         assert not instance.wait(second, 0)
         instance.drain()
         assert not second.is_woken
@@ -330,7 +329,7 @@ def test_paths_can_be_watched_too(
         close_one(path)
         assert instance.wait(interest, LONG)
     instance.forget(interest)
-    assert watched_inodes(instance) == set()
+    assert not instance._interests
 
 
 def test_a_path_that_cannot_be_watched_is_an_error(
@@ -360,7 +359,7 @@ def test_lost_events_wake_everybody(
     assert [sleeper.finish() for sleeper in sleepers] == [True] * len(paths)
 
 
-def test_events_are_read_with_their_names(
+def test_an_event_wakes_whoever_watches_and_nobody_else(
     instance: Instance,
     paths: list[pathlib.Path],
     monkeypatch: pytest.MonkeyPatch,
@@ -368,9 +367,9 @@ def test_events_are_read_with_their_names(
     interest = Interest()
     instance.watch_path(interest, os.fsencode(paths[0]))
     (watch,) = interest.watches
-    named = struct.pack('iIII', 999, 8, 0, 16) + b'name'.ljust(16, b'\0')
     with monkeypatch.context() as patch:
-        patch.setattr(os, 'read', lambda *_: named + event(watch, 8))
+        events = event(999, 8) + event(watch, 8)
+        patch.setattr(os, 'read', lambda *_: events)
         instance.drain()
     assert interest.is_woken
     instance.forget(interest)
@@ -406,7 +405,7 @@ def test_the_watch_of_a_file_is_kept_for_the_next_waiter(
     for _ in range(3):
         interest = Interest()
         with open(paths[0]) as fh:
-            instance.watch_open_file(interest, fh.fileno(), os.stat(paths[0]))
+            instance.watch_open_file(interest, fh.fileno())
             watches.update(interest.watches)
             instance.forget(interest)
     assert len(watches) == 1
@@ -421,7 +420,7 @@ def test_few_watches_are_kept(
         path.touch()
         interest = Interest()
         with open(path) as fh:
-            instance.watch_open_file(interest, fh.fileno(), os.stat(path))
+            instance.watch_open_file(interest, fh.fileno())
         instance.forget(interest)
         instance.forget(interest)
     assert len(watched_inodes(instance)) == _wakeup_inotify._IDLE_WATCHES
@@ -445,7 +444,7 @@ def test_the_watch_of_a_file_that_is_gone_is_forgotten(
 ) -> None:
     interest = Interest()
     with open(paths[0]) as fh:
-        instance.watch_open_file(interest, fh.fileno(), os.stat(paths[0]))
+        instance.watch_open_file(interest, fh.fileno())
         instance.forget(interest)
         assert len(instance._idle) == 1
         paths[0].unlink()
@@ -515,7 +514,7 @@ def test_a_forked_child_has_no_instance_of_its_parent(
             os.fstat(first.fd)
         except OSError:
             is_closed = True
-        is_gone = _wakeup_inotify._instance is None
+        is_gone = not _wakeup_inotify._instances
         second = _wakeup_inotify.process_instance()
         works = second is not None and second is not first
         os._exit(0 if is_closed and is_gone and works else 1)
@@ -579,3 +578,50 @@ def test_the_child_of_a_place_forgets_it(paths: list[pathlib.Path]) -> None:
         os.close(fd)
         assert not _wakeup_queue.somebody_waits(other.fileno())
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_place_that_is_interrupted_as_it_is_taken_leaves_nothing(
+    paths: list[pathlib.Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    waiting = set(_after_fork.waiting)
+    with open(paths[0], 'r+') as fh, open(paths[0]) as newcomer:
+        with monkeypatch.context() as patch:
+            patch.setattr(_wakeup_queue.Ticket, 'follow', interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                _wakeup.Place(
+                    fh.fileno(), os.stat(paths[0]), 1, is_ordered=True
+                )
+        assert not _wakeup_queue.somebody_waits(newcomer.fileno())
+    assert _after_fork.waiting == waiting
+
+
+def test_an_interest_that_did_not_step_down_is_forgotten_with_its_watch(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    interest = Interest()
+    instance.watch_path(interest, os.fsencode(paths[0]))
+    instance._parked[interest] = None
+    instance._leader = interest
+    instance.forget(interest)
+    assert instance._leader is None
+    assert not instance._parked
+
+
+def test_of_two_instances_that_are_made_at_once_one_is_kept(
+    monkeypatch: pytest.MonkeyPatch, fresh_process: None
+) -> None:
+    made: list[Instance] = []
+
+    class Raced(Instance):
+        def __init__(self) -> None:
+            super().__init__()
+            made.append(Instance())  # by a signal handler, just now
+            _wakeup_inotify._instances[None] = made[0]
+
+    before = inotify_instances()
+    monkeypatch.setattr(_wakeup_inotify, 'Instance', Raced)
+    assert _wakeup_inotify.process_instance() is made[0]
+    assert inotify_instances() == before + 1

@@ -53,7 +53,8 @@ class Line:
 
     def end(self) -> None:
         for ticket in self.tickets:
-            ticket.close()
+            ticket.wake_successors()
+            ticket.stop_following()
         for fd in self.fds:
             os.close(fd)
 
@@ -108,7 +109,7 @@ def test_each_waiter_follows_the_one_just_before_it(line: Line) -> None:
         assert ticket.first_ahead() == BASE + 10
         assert ticket.follow()
         assert ticket.predecessor is not None
-        before.close()
+        before.wake_successors()
         assert ticket.outlive_predecessor(LONG)
 
 
@@ -126,7 +127,7 @@ def test_following_lasts_until_the_predecessor_lets_go(line: Line) -> None:
     first.drop()  # it got in: who follows is not woken yet
     assert not second.outlive_predecessor(0)
     assert second.follow()
-    first.close()
+    first.wake_successors()
     assert second.outlive_predecessor(LONG)
     assert second.predecessor is None
     assert not second.follow()
@@ -138,12 +139,12 @@ def test_whoever_loses_its_predecessor_follows_the_next_one_ahead(
     first, second, third = line.take(1), line.take(2), line.take(3)
     assert third.follow()
     second.drop()
-    second.close()
+    second.wake_successors()
     assert third.outlive_predecessor(LONG)
     assert third.follow()
     assert third.predecessor is not None
     first.drop()
-    first.close()
+    first.wake_successors()
     assert third.outlive_predecessor(LONG)
     assert not third.follow()
 
@@ -273,7 +274,7 @@ def test_a_predecessor_that_cannot_be_reached_is_still_before_us(
         assert second.follow()
         assert second.predecessor is None
     first.drop()
-    first.close()
+    first.wake_successors()
     assert not second.follow()
 
 
@@ -330,7 +331,7 @@ def test_more_followers_than_can_be_connected_wait_without(
             pytest.fail('there is no limit')
         third = line.take(3)
         second.drop()
-        second.close()
+        second.wake_successors()
         assert third.follow()
         assert third.predecessor is None
     finally:
@@ -357,8 +358,8 @@ def test_dropping_a_ticket_of_a_closed_file_does_nothing(
 
 def test_closing_a_ticket_twice_does_nothing(line: Line) -> None:
     ticket = line.take(1)
-    ticket.close()
-    ticket.close()
+    ticket.wake_successors()
+    ticket.wake_successors()
 
 
 # which file systems
