@@ -113,6 +113,10 @@ class Holdings(dict[Claimant, Holding]):
             return holding.fh
         return None
 
+    def are_over(self) -> bool:
+        """Whether every handle was closed."""
+        return all(holding.is_over() for holding in list(self.values()))
+
     def enter(self) -> None:
         """The calling thread is one `with` block deeper in."""
         holding = self.get(current_claimant())

@@ -115,12 +115,16 @@ class Places:
         self, ticking: Callable[[Callable[[float], object]], Iterator[int]]
     ) -> None:
         # To close a file of the line would drop the lock we have on it
+        started = time.perf_counter()
         for _ in ticking(time.sleep):
             if self._semaphore.try_lock(self.paths):
                 return
+        raise self._all_taken(time.perf_counter() - started)
+
+    def _all_taken(self, waited: float) -> exceptions.AlreadyLocked:
         failure = exceptions.AlreadyLocked()
-        _acquisition.explain(failure, self.paths)
-        raise failure
+        _acquisition.explain(failure, self.paths, waited)
+        return failure
 
     def _wait_in_line(
         self,

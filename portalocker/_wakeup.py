@@ -176,21 +176,24 @@ class Place:
                 self._may_try = True
                 return
             remaining = until - time.perf_counter()
-        self._may_try = not self._is_behind() or self._is_first_one_late()
+        self._may_try = not self._is_behind() or self._may_pass()
 
     def _is_behind(self) -> bool:
         """Whether somebody is before us; follow the last one of them."""
         self._was_behind = self._ticket is not None and self._ticket.follow()
         return self._was_behind
 
-    def _is_first_one_late(self) -> bool:
-        """Whether the first in line is stopped, or its ticket outlived it."""
+    def _may_pass(self) -> bool:
+        """Whether to try although somebody was before us.
+
+        It may have got in and let go without a word, or be stopped.
+        """
         ticket, now = self._ticket, time.perf_counter()
         first = ticket.first_ahead() if ticket is not None else None
         if first != self._first:
             self._first, self._first_since = first, now
         if first is None or ticket is None:
-            return False
+            return True
         # Whoever is next goes first: else all would slip in between the
         # holder and the first one
         patience = _PATIENCE_SECONDS

@@ -858,6 +858,8 @@ class BoundedSemaphore(LockBase):
         `AlreadyActive` where this object has a place already, `OSError` where
         a file cannot be opened.
         """
+        if self.lock is not None and self.lock._holdings.are_over():
+            self.release()  # its handle was closed by hand
         if self.lock is not None:
             raise exceptions.AlreadyActive('Already locked')
         places = _places.Places(self, self.get_filenames())
@@ -894,7 +896,7 @@ class BoundedSemaphore(LockBase):
 
     def _keep(self, slot: Lock) -> None:
         with self._lock_mutex:
-            if self.lock is None:
+            if self.lock is None or self.lock._holdings.are_over():
                 self.lock = slot
                 return
         # Another thread was faster with this very object

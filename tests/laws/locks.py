@@ -16,7 +16,9 @@ import portalocker
 from portalocker import utils
 
 SHORT = 0.05  # seconds: a wait that is meant to end without the lock
-LONG = 10.0  # seconds: only ever reached by a failure
+LONG = 15.0  # seconds: only ever reached by a failure
+# The timeout of a lock that waits: who is let in by its end only is late
+TIMEOUT = 10 * LONG
 
 INOTIFY = 'anon_inode:inotify'
 
@@ -58,11 +60,11 @@ class Kind:
 
     def make(self, path: pathlib.Path, **options: Any) -> Any:
         """Make a lock of this kind that waits, unless options differ."""
-        return self._make(path, **{'timeout': LONG, **options})
+        return self._make(path, **{'timeout': TIMEOUT, **options})
 
     def rival(self, path: pathlib.Path, **options: Any) -> Any:
         """Make a lock that this kind excludes, and that excludes it."""
-        return self._rival(path, **{'timeout': LONG, **options})
+        return self._rival(path, **{'timeout': TIMEOUT, **options})
 
     def locked_path(self, path: pathlib.Path) -> pathlib.Path:
         """Return the file that the system locks."""
@@ -137,7 +139,7 @@ def _truncating_lock(path: pathlib.Path, **options: Any) -> Any:
 
 
 def _blocking_lock(path: pathlib.Path, timeout: float, **options: Any) -> Any:
-    if timeout == LONG:  # waits for ever, and says so where one is given
+    if timeout == TIMEOUT:  # waits for ever, and says so where one is given
         return portalocker.Lock(path, flags=EXCLUSIVE, **options)
     return portalocker.Lock(path, timeout=timeout, **options)
 

@@ -133,7 +133,7 @@ class Histories(RuleBasedStateMachine):
     @rule(which=WHICH)
     def acquire_at_once(self, which: int) -> None:
         lock, place = self.locks[which], self.free_place()
-        if is_semaphore(lock) and self.models[which].held is not None:
+        if is_semaphore(lock) and self.has(which):
             with pytest.raises(portalocker.AlreadyActive):
                 lock.acquire(timeout=0)
         elif self.has(which) and self.is_removed and self.is_lost(which):

@@ -131,17 +131,19 @@ def test_handle_closed_by_a_holder_that_had_waited_lets_the_next_in(
         lock.acquire()
         lock.release()
 
-    lock = kind.make(path)
+    lock = kind.rival(path)
     lock.acquire()
     holding = stage.process(first)
     holding.expect('waits')
-    lock.release()
-    holding.expect('in')
+    # In line behind the one that will hold
     waiting = stage.process(second)
     waiting.expect('waits')
+    lock.release()
+    holding.expect('in')
     holding.tell()
     waiting.finish()
     holding.tell()
+    holding.finish()
 
 
 @law(exclusive=NOT_SHARED)

@@ -75,7 +75,7 @@ def seen_by_another_process(
 ) -> str:
     root = pathlib.Path(portalocker.__file__).parent.parent
     return subprocess.run(
-        [sys.executable, '-c', TRY_RANGE, path, str(start), str(length)],
+        [sys.executable, '-P', '-c', TRY_RANGE, path, str(start), str(length)],
         env={**os.environ, 'PYTHONPATH': str(root)},
         check=True,
         capture_output=True,

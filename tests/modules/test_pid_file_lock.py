@@ -54,7 +54,7 @@ def nobody_known(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def process(path: pathlib.Path) -> subprocess.Popen[str]:
     child = subprocess.Popen(
-        [sys.executable, '-c', HOLD, path],
+        [sys.executable, '-P', '-c', HOLD, path],
         env={**os.environ, 'PYTHONPATH': ROOT},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

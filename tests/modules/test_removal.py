@@ -319,7 +319,7 @@ def test_importing_the_package_registers_no_end() -> None:
     )
     root = str(pathlib.Path(portalocker.__file__).parent.parent)
     subprocess.run(
-        [sys.executable, '-c', program],
+        [sys.executable, '-P', '-c', program],
         env={**os.environ, 'PYTHONPATH': root},
         check=True,
     )

@@ -48,7 +48,7 @@ def path(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def process(path: pathlib.Path, action: str) -> subprocess.Popen[str]:
     child = subprocess.Popen(
-        [sys.executable, '-c', HOLD + action, path],
+        [sys.executable, '-P', '-c', HOLD + action, path],
         env={**os.environ, 'PYTHONPATH': ROOT},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

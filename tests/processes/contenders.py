@@ -84,7 +84,7 @@ class Contender:
 
     def __init__(self, path: object, prepare: str = '') -> None:
         self.process = subprocess.Popen(
-            [sys.executable, '-c', _PROGRAM, str(path), prepare],
+            [sys.executable, '-P', '-c', _PROGRAM, str(path), prepare],
             env={**os.environ, 'PYTHONPATH': _ROOT},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

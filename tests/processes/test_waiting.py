@@ -683,7 +683,7 @@ def test_a_record_lock_of_another_program_means_waiting_without_a_ticket(
         'sys.stdin.read()'
     )
     with subprocess.Popen(
-        [sys.executable, '-c', program, path],
+        [sys.executable, '-P', '-c', program, path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

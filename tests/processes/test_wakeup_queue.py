@@ -225,7 +225,7 @@ def test_a_record_lock_over_the_whole_file_is_nobody_in_line(
         'sys.stdin.read()'
     )
     with subprocess.Popen(
-        [sys.executable, '-c', program, path],
+        [sys.executable, '-P', '-c', program, path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -251,7 +251,7 @@ def test_a_ticket_hidden_by_a_record_lock_does_not_stop_us(
         'print("in", flush=True); sys.stdin.read()'
     )
     with subprocess.Popen(
-        [sys.executable, '-c', program, path],
+        [sys.executable, '-P', '-c', program, path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
