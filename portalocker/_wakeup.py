@@ -212,9 +212,8 @@ class Place:
         if ticket.predecessor is None:
             self._watch(seconds)
             return False
-        # It let go, or it gave up and we shall follow another one: the
-        # kernel tells us fastest
-        return ticket.outlive_predecessor(seconds)
+        # It let go, or it gave up and we shall follow another one
+        return ticket.outlive_predecessor(seconds) and ticket.is_first()
 
     def _watch(self, seconds: float) -> bool:
         """Sleep until somebody closes the file."""

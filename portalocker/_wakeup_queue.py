@@ -118,6 +118,11 @@ class Ticket:
         """The ticket number of the first in line, None if that is us."""
         return _ticket_between(self._fd, constants.TICKET_BASE, self.number)
 
+    def is_first(self) -> bool:
+        """Whether nobody is before us; nobody arrives there any more."""
+        self._is_first = self._is_first or self.first_ahead() is None
+        return self._is_first
+
     def _last_ahead(self) -> int | None:
         """The ticket number just before ours."""
         # The system names the oldest in a range: look back a little, then

@@ -33,6 +33,8 @@ def fork_and(end: Any) -> None:
 
 def starve(kind: locks.Kind, path: Any, free: int) -> None:
     """Try to acquire with that many descriptors left."""
+    with kind.make(path.with_name('another lock')):
+        pass  # what is found out about the place is known by now
     limit = 64
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     taken = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib.metadata
 import importlib.util
 import pathlib
 import shutil
@@ -450,9 +451,15 @@ class TestFailure:
         package: Package,
         output: pathlib.Path,
         capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         folder = package(__init__='from . import __about__\n')
         (folder.parent / 'LICENSE').unlink()
+
+        def not_installed(name: str) -> None:
+            raise importlib.metadata.PackageNotFoundError(name)
+
+        monkeypatch.setattr(importlib.metadata, 'files', not_installed)
         with pytest.raises(SystemExit):
             __main__.main(['combine', '-o', str(output)])
         assert 'LICENSE' in capsys.readouterr().err

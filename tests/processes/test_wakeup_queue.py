@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import importlib.util
@@ -10,13 +11,20 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from contenders import LONG, Contender
 
-from portalocker import _owner, _wakeup_filesystem, _wakeup_queue, constants
+from portalocker import (
+    _owner,
+    _wakeup,
+    _wakeup_filesystem,
+    _wakeup_queue,
+    constants,
+)
 from portalocker._wakeup_queue import Ticket, take_ticket
 
 if sys.platform != 'linux':
@@ -422,3 +430,26 @@ def test_a_field_that_is_not_there_is_none(path: pathlib.Path) -> None:
     path.write_bytes(b'pos:\t0\nmnt_id:\t29\n')
     assert _wakeup_filesystem._field(str(path), b'mnt_id:') == b'29'
     assert _wakeup_filesystem._field(str(path), b'ino:') is None
+
+
+def test_whoever_follows_one_that_gave_up_does_not_pass_the_others(
+    path: pathlib.Path,
+) -> None:
+    with contextlib.ExitStack() as stack:
+        places = []
+        for _ in range(3):
+            file = stack.enter_context(open(path, 'a'))
+            fd = file.fileno()
+            place = _wakeup.Place(
+                fd, os.fstat(fd), time.monotonic_ns(), is_ordered=True
+            )
+            stack.callback(place.leave)
+            places.append(place)
+        first, second, third = places
+        assert first.may_try()
+        second.leave()
+        third.wait(0.01)
+        assert not third.may_try()
+        first.leave()
+        third.wait(LONG)
+        assert third.may_try()
