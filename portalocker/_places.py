@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     class PlaceHolder(Protocol):
         """A semaphore: it takes one of the places for itself."""
 
-        lock: Any
+        @property
+        def _has_place(self) -> bool: ...
 
         def try_lock(self, filenames: Sequence[pathlib.Path]) -> bool: ...
 
@@ -61,7 +62,7 @@ class Places:
     def _get_lock(self, fh: int) -> None:
         if self._has_place:  # the first file was replaced while we took it
             return
-        if self._semaphore.lock is not None:
+        if self._semaphore._has_place:
             raise exceptions.AlreadyActive('Already locked')
         if not any(map(self._take, self.paths)):
             raise exceptions.AlreadyLocked

@@ -52,9 +52,9 @@ def is_orderly(fd: int, device: int) -> bool:
     try:
         return _is_orderly[device]
     except KeyError:
-        _is_orderly[device] = _wakeup_filesystem.is_local(
-            fd, device
-        ) and _wakeup_queue.has_tickets(fd)
+        if not _wakeup_filesystem.is_local(fd, device):
+            return False
+        _is_orderly[device] = _wakeup_queue.has_tickets(fd)
         return _is_orderly[device]
 
 

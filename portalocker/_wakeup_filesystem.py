@@ -23,7 +23,10 @@ def is_local(fd: int, device: int) -> bool:
     """Whether all who lock and close this file do so through this kernel."""
     known = _locality.get(device)
     if known is None:
-        known = _file_system_type(fd) in _LOCAL_FILE_SYSTEMS
+        try:
+            known = _file_system_type(fd) in _LOCAL_FILE_SYSTEMS
+        except OSError:  # no descriptor left: ask again the next time
+            return False
         _locality[device] = known
     return known
 
@@ -32,15 +35,12 @@ def _file_system_type(fd: int) -> bytes | None:
     """The type of the mount that `fd` was opened through, see proc(5)."""
     if sys.platform != 'linux':
         return None
-    try:
-        mount = _field(f'/proc/self/fdinfo/{fd}', b'mnt_id:')
-        with open('/proc/self/mountinfo', 'rb') as mounts:
-            for line in mounts:
-                before, _, after = line.partition(b' - ')
-                if before.split(b' ', 1)[0] == mount:
-                    return after.split(b' ', 1)[0]
-    except OSError:
-        pass
+    mount = _field(f'/proc/self/fdinfo/{fd}', b'mnt_id:')
+    with open('/proc/self/mountinfo', 'rb') as mounts:
+        for line in mounts:
+            before, _, after = line.partition(b' - ')
+            if before.split(b' ', 1)[0] == mount:
+                return after.split(b' ', 1)[0]
     return None
 
 

@@ -241,7 +241,7 @@ def _unix_socket() -> _socket.socket:
 def _listen(address: bytes) -> _socket.socket | None:
     try:
         listener = _unix_socket()
-    except OSError:  # no descriptor left, or sockets are forbidden here
+    except (OSError, ImportError):  # no descriptor left, or forbidden
         return None
     try:
         listener.bind(address)
@@ -255,7 +255,7 @@ def _listen(address: bytes) -> _socket.socket | None:
 def _connect(address: bytes) -> _socket.socket | None:
     try:
         connection = _unix_socket()
-    except OSError:
+    except (OSError, ImportError):
         return None
     try:
         connection.connect(address)

@@ -858,9 +858,7 @@ class BoundedSemaphore(LockBase):
         `AlreadyActive` where this object has a place already, `OSError` where
         a file cannot be opened.
         """
-        if self.lock is not None and self.lock._holdings.are_over():
-            self.release()  # its handle was closed by hand
-        if self.lock is not None:
+        if self._has_place:
             raise exceptions.AlreadyActive('Already locked')
         places = _places.Places(self, self.get_filenames())
         try:
@@ -896,12 +894,21 @@ class BoundedSemaphore(LockBase):
 
     def _keep(self, slot: Lock) -> None:
         with self._lock_mutex:
-            if self.lock is None or self.lock._holdings.are_over():
+            if not self._has_place:
                 self.lock = slot
                 return
         # Another thread was faster with this very object
         slot.release()
         raise exceptions.AlreadyActive('Already locked')
+
+    @property
+    def _has_place(self) -> bool:
+        """Whether this object holds one, and nobody closed its handle."""
+        return self.lock is not None and not self.lock._holdings.are_over()
+
+    def try_acquire(self) -> bool:
+        """Take a place if one is free now; whether we have one."""
+        return self._has_place or self.try_lock(self.get_filenames())
 
     def release(self) -> None:
         """Give the place back; does nothing where there is none."""
@@ -910,10 +917,8 @@ class BoundedSemaphore(LockBase):
         if slot is not None:
             slot.release()
 
-    def __enter__(self) -> Lock:
-        slot = self.acquire(fail_when_locked=True)
-        assert slot is not None
-        return slot
+    def __enter__(self) -> Lock | None:
+        return self.acquire(fail_when_locked=True)
 
     def _forget_parent(self) -> None:
         self._lock_mutex = _thread.allocate_lock()
