@@ -21,9 +21,12 @@ def warn_caller(
     warnings.warn(message, category, stacklevel=level + 1)
 
 
-class LazyLogger:
+def lazy_logger(name: str) -> Any:
     """A logger for which logging is imported when it speaks."""
+    return _LazyLogger(name)
 
+
+class _LazyLogger:
     def __init__(self, name: str) -> None:
         self._name = name
 

@@ -52,10 +52,7 @@ LOCK_METHOD = constants.LockFlags.EXCLUSIVE | constants.LockFlags.NON_BLOCKING
 __all__ = ['Lock', 'open_atomic']
 
 
-if TYPE_CHECKING:
-    logger: logging.Logger
-else:
-    logger = _warning.LazyLogger('portalocker.utils')
+logger: logging.Logger = _warning.lazy_logger('portalocker.utils')
 
 
 def coalesce(*args: Any, test_value: Any = None) -> Any:
@@ -192,6 +189,8 @@ class Lock(LockBase):
     fh: IO[Any] | None = None
     # Of a hold, when it begins
     _first_depth = 0
+    # That a timeout has no effect
+    _has_warned = False
 
     # A timeout that nobody gave: no reason to warn
     _default_timeout: float | None = None
@@ -220,7 +219,6 @@ class Lock(LockBase):
         self._is_blocking = not int(flags) & constants.LOCK_NB
         self._is_shared = bool(int(flags) & constants.LOCK_SH)
         self.file_open_kwargs = file_open_kwargs
-        self._has_warned = False
         if timeout is not None and timeout != self._default_timeout:
             self._warn_if_timeout_is_useless()
         _after_fork.forget_in_child(self)
@@ -917,8 +915,9 @@ class BoundedSemaphore(LockBase):
         if slot is not None:
             slot.release()
 
-    def __enter__(self) -> Lock | None:
-        return self.acquire(fail_when_locked=True)
+    def __enter__(self) -> Lock:
+        self.acquire(fail_when_locked=True)
+        return self.lock  # type: ignore[return-value]
 
     def _forget_parent(self) -> None:
         self._lock_mutex = _thread.allocate_lock()
