@@ -422,8 +422,21 @@ def test_where_the_mount_is_not_told_it_is_not_known(
         assert _wakeup_filesystem._file_system_type(fd) is None
     monkeypatch.setattr(_wakeup_filesystem, '_field', lambda *args: b'none')
     assert _wakeup_filesystem._file_system_type(fd) is None
-    monkeypatch.setattr(_wakeup_filesystem, '_field', refuse(errno.ENOENT))
-    assert _wakeup_filesystem._file_system_type(fd) is None
+
+
+def test_a_device_that_cannot_be_looked_up_now_is_asked_for_again(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fd = line.open()
+    device = os.fstat(fd).st_dev
+    monkeypatch.setattr(_wakeup_filesystem, '_locality', {})
+    with monkeypatch.context() as patch:
+        patch.setattr(_wakeup_filesystem, '_field', refuse(errno.EMFILE))
+        assert not _wakeup_filesystem.is_local(fd, device)
+    assert _wakeup_filesystem._locality == {}
+    monkeypatch.setattr(_wakeup_filesystem, '_LOCAL_FILE_SYSTEMS', {None})
+    monkeypatch.setattr(_wakeup_filesystem, '_field', lambda *args: b'none')
+    assert _wakeup_filesystem.is_local(fd, device)
 
 
 def test_a_field_that_is_not_there_is_none(path: pathlib.Path) -> None:
