@@ -90,10 +90,9 @@ class Holdings(dict[Claimant, Holding]):
 
     def own(self) -> Holding | None:
         """The hold of the calling thread, unless its handle was closed."""
-        claimant = current_claimant()
-        holding = self.get(claimant)
+        holding = self.get(current_claimant())
         if holding is not None and holding.is_over():
-            self.pop(claimant, None)
+            # It stays to be released, unless a new hold takes its place
             holding.clean_up()
             return None
         return holding
