@@ -147,10 +147,8 @@ class Contender:
         try:
             self._join_line()
             for _ in ticking(self.pause):
-                # Twice: a new file may have come in between
-                for _ in range(2):
-                    if self._is_our_turn() and self._try_to_hold():
-                        return self._fh, self._come_in()
+                if self._is_our_turn() and self._try_to_hold():
+                    return self._fh, self._come_in()
             # Out of time: one try, whoever is before us
             if self._try_to_hold():
                 return self._fh, self._come_in()
