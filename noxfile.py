@@ -17,7 +17,7 @@ PLATFORMS = ['linux', 'darwin', 'win32']
 def tests(session: nox.Session) -> None:
     """Run the tests: `nox -s tests-3.12 -- -k laws`."""
     session.install('-e', '.[tests]')
-    session.run('python', '-m', 'pytest', *session.posargs)
+    session.run('python', '-m', 'pytest', '-n', '4', *session.posargs)
 
 
 @nox.session
