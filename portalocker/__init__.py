@@ -18,12 +18,14 @@ from .constants import LockFlags
 from .exceptions import (
     AlreadyActive,
     AlreadyLocked,
+    DeadlockError,
     DestinationExists,
     FileToLarge,
     LockException,
     LockLost,
+    LockLostError,
 )
-from .holder import Holder
+from .holder import Holder, RemoteHolder
 from .portalocker import lock, unlock
 from .utils import (
     BoundedSemaphore,
@@ -56,6 +58,7 @@ __all__ = [
     'AlreadyActive',
     'AlreadyLocked',
     'BoundedSemaphore',
+    'DeadlockError',
     'DestinationExists',
     'FileToLarge',
     'Holder',
@@ -63,10 +66,12 @@ __all__ = [
     'LockException',
     'LockFlags',
     'LockLost',
+    'LockLostError',
     'NamedBoundedSemaphore',
     'PidFileLock',
     'RLock',
     'RedisLock',
+    'RemoteHolder',
     'TemporaryFileLock',
     '__author__',
     '__email__',

@@ -130,6 +130,37 @@ class LockLost(LockException):
     """
 
 
+class LockLostError(LockLost):
+    """A lock on a server was lost while held: connection, lease or server.
+
+    Raised by `ensure_held()`, by `release()`, and at the end of a `with`
+    block whose body succeeded. Others may hold the lock by now, and may have
+    for a while.
+
+    `filename`
+        the name of the lock.
+    `token`
+        the fencing token of the hold that was lost, or None.
+
+    >>> LockLostError('the connection is gone', filename='jobs', token=7).token
+    7
+    """
+
+    def __init__(
+        self, *args: Any, token: int | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.token = token
+
+
+class DeadlockError(LockException):
+    """Waiting was useless: those we waited for wait for us.
+
+    Nothing was taken. What the caller holds already it still holds: let it
+    go, and try again in the order that the others take their locks.
+    """
+
+
 class DestinationExists(FileExistsError, AssertionError):
     """`open_atomic` was asked to create a file that exists already.
 

@@ -1,4 +1,4 @@
-"""One process that holds a lock, as far as the system tells."""
+"""One process that holds a lock, as far as the system or a server tells."""
 
 from __future__ import annotations
 
@@ -67,4 +67,59 @@ class Holder:
             f'{type(self).__name__}({self.pid}, {self.command!r}, '
             f'shared={self.shared}, recorded={self.recorded}, '
             f'since={self.since})'
+        )
+
+
+class RemoteHolder(Holder):
+    """Who holds a lock on a server, or waits for it: a process on some host.
+
+    `pid`
+        the process id on `host`; 0 where the server was not told.
+    `host`
+        the host's name or address as the server knows it, or None.
+    `label`
+        what the process calls itself, or None.
+    `token`
+        the fencing token of its hold, or None.
+    `since`
+        seconds since the epoch, by the server's clock, at which the hold or
+        the wait began, or None.
+
+    >>> print(RemoteHolder(4121, host='web1', label='nightly'))
+    pid 4121 on web1 (nightly)
+    """
+
+    __slots__ = ('host', 'label', 'token')
+
+    def __init__(
+        self,
+        pid: int = 0,
+        *,
+        host: str | None = None,
+        label: str | None = None,
+        token: int | None = None,
+        shared: bool = False,
+        since: float | None = None,
+    ) -> None:
+        super().__init__(pid, shared=shared, since=since)
+        self.host = host
+        self.label = label
+        self.token = token
+
+    def _values(self) -> tuple[Any, ...]:
+        return (*super()._values(), self.host, self.label, self.token)
+
+    def __str__(self) -> str:
+        text = f'pid {self.pid}' if self.pid else 'a process'
+        if self.host:
+            text += f' on {self.host}'
+        if self.label:
+            text += f' ({self.label})'
+        return text
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}({self.pid}, host={self.host!r}, '
+            f'label={self.label!r}, token={self.token}, '
+            f'shared={self.shared}, since={self.since})'
         )

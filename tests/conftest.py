@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 
+import engines
 import pytest
 
 if importlib.util.find_spec('hypothesis') is not None:
@@ -35,6 +36,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker('stress') is not None:
             item.add_marker(skip)
+
+
+_TALLY = engines.Tally()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count the tests of each server."""
+    _TALLY.count(report)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that lacks a server which is required."""
+    is_worker = hasattr(session.config, 'workerinput')
+    if session.exitstatus == 0 and not is_worker and _TALLY.failures():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter,
+) -> None:
+    """Say which servers the tests ran against."""
+    lines = _TALLY.lines()
+    if lines:
+        terminalreporter.section('engines')
+    for line in lines:
+        terminalreporter.line(line)
 
 
 def _children() -> set[int | None]:

@@ -160,3 +160,10 @@ def test_text_without_any_cause_still_names_the_file() -> None:
 def test_a_text_of_its_own_is_kept() -> None:
     failure = exceptions.LockLost('cannot rely on it', filename='/a')
     assert str(failure) == 'cannot rely on it'
+
+
+def test_lost_lock_keeps_its_token_across_processes() -> None:
+    failure = exceptions.LockLostError('gone', filename='jobs', token=7)
+    copied = pickle.loads(pickle.dumps(failure))
+    assert isinstance(copied, exceptions.LockLost)
+    assert (copied.token, copied.filename, str(copied)) == (7, 'jobs', 'gone')

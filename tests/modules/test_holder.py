@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from portalocker.holder import Holder
+from portalocker.holder import Holder, RemoteHolder
 
 
 def test_text_is_pid_command_and_how_we_know() -> None:
@@ -47,3 +47,28 @@ def test_a_holder_can_be_copied_and_pickled() -> None:
     holder = Holder(7, 'worker', since=1.5)
     assert copy.copy(holder) == holder
     assert pickle.loads(pickle.dumps(holder)) == holder
+
+
+def test_text_of_a_remote_holder_names_its_host() -> None:
+    assert str(RemoteHolder(7, host='web1')) == 'pid 7 on web1'
+    assert str(RemoteHolder(host='web1', label='psql')) == (
+        'a process on web1 (psql)'
+    )
+    assert str(RemoteHolder()) == 'a process'
+
+
+def test_remote_holders_are_values() -> None:
+    holder = RemoteHolder(
+        7, host='web1', label='nightly', token=3, shared=True, since=1.5
+    )
+    assert eval(repr(holder)) == holder
+    assert pickle.loads(pickle.dumps(holder)) == holder
+    assert copy.copy(holder) == holder
+    for other in (
+        RemoteHolder(8, host='web1', label='nightly', token=3, shared=True),
+        RemoteHolder(7, host='web2', label='nightly', token=3, shared=True),
+        RemoteHolder(7, host='web1', label='daily', token=3, shared=True),
+        RemoteHolder(7, host='web1', label='nightly', token=4, shared=True),
+        Holder(7, shared=True, since=1.5),
+    ):
+        assert other != holder
