@@ -34,12 +34,13 @@ from .utils import (
     PidFileLock,
     RLock,
     TemporaryFileLock,
-    open_atomic,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from .utils import open_atomic
 
     __version__: str
     RedisLock: Any
@@ -89,6 +90,8 @@ def __getattr__(name: str) -> Any:
             'redis client it will need comes with '
             'pip install "portalocker[redis]"'
         )
+    if name == 'open_atomic':
+        return getattr(utils, name)
     if name == '__version__':
         return __about__.__version__
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

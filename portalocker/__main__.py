@@ -2,28 +2,27 @@
 
 `combine` writes the package as one module that can be dropped into another
 project: every module that the face reaches is inlined where it is first
-imported, so all of them share one namespace.
+imported, or before the function that imports it when it is called, so all of
+them share one namespace. What must stay out is asked of `importlib`.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import functools
 import os
 import pathlib
 import re
 import shutil
 import subprocess
 import sys
-import tokenize
 
 from . import __about__
-from .commands import run, who
+from .commands import _one_namespace, run, who
+from .commands._one_namespace import CombineError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
 #: where README and LICENSE are
 base_path = pathlib.Path(__file__).resolve().parent.parent
@@ -43,17 +42,6 @@ _LITERAL_OR_COMMENT = (
 _SELF_ASSIGNMENT = re.compile(
     r'(\w+)(?:[ ]*:[^=]+)?[ ]*=[ ]*\1[ ]*(?:#.*)?\n?'
 )
-
-
-# What has local names
-_SCOPES = (
-    *(ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda),
-    *(ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
-)
-
-
-class CombineError(Exception):
-    """The package cannot be written as one module; the text says why."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -162,7 +150,7 @@ def _combined_text() -> str:
         )
     seen_files: set[pathlib.Path] = set()
     code = ''.join(_read_file(src_path / '__init__.py', seen_files))
-    _check_bindings(seen_files)
+    _one_namespace.check_bindings(seen_files)
     modules = sorted(
         path.stem for path in seen_files if path.stem != '__init__'
     )
@@ -283,7 +271,7 @@ def _read_file(
     if path in seen_files:
         return
     seen_files.add(path)
-    module = _Module(path)
+    module = _one_namespace.Module(path)
     module.check()
     getter = f'def _getattr_of_{path.stem.strip("_")}('
     for number, line in enumerate(module.lines, start=1):
@@ -320,211 +308,6 @@ def _clean_line(line: str, names: set[str]) -> str:
 
         line = re.sub(f'{_LITERAL_OR_COMMENT}|{qualified}', cleaned, line)
     return '' if _SELF_ASSIGNMENT.fullmatch(line) else line
-
-
-class _Module:
-    """One file of the package, taken apart."""
-
-    def __init__(self, path: pathlib.Path) -> None:
-        self.path = path
-        source = path.read_bytes()
-        for number, line in enumerate(source.splitlines(), start=1):
-            if not line.isascii():
-                raise self._error(number, 'it is not ASCII')
-        text = source.decode('ascii').rstrip() + '\n'
-        self.lines = text.splitlines(keepends=True)
-        try:
-            tree = ast.parse(text, str(path))
-        except SyntaxError as error:
-            raise self._error(error.lineno or 0, error.msg) from error
-        #: local name -> file, for `from . import module`
-        self.modules: dict[str, pathlib.Path] = {}
-        #: line of a relative import -> the files it imports
-        self.imports: dict[int, list[pathlib.Path]] = {}
-        #: the same -> the assignments that stand for its `as`
-        self.renamed: dict[int, list[str]] = {}
-        self.dropped: set[int] = set()
-        self.verbatim = set(_lines_inside_strings(self.lines))
-        #: what is neither ours by import nor for type checkers only
-        self.code: list[ast.stmt] = []
-        for node in tree.body:
-            self._sort_in(node)
-
-    def _error(self, number: int, cause: str) -> CombineError:
-        return CombineError(f'cannot combine {self.path}:{number}: {cause}')
-
-    def _sort_in(self, node: ast.stmt) -> None:
-        lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-        if isinstance(node, ast.ImportFrom) and node.module == '__future__':
-            self.dropped.update(lines)
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            self.dropped.update(lines)
-            self._sort_in_import(node)
-        elif _is_type_checking(node):
-            self.verbatim.update(lines)
-        else:
-            self.code.append(node)
-
-    def _sort_in_import(self, node: ast.ImportFrom) -> None:
-        if node.level != 1:
-            raise self._error(node.lineno, 'it imports from outside')
-        files = self.imports[node.lineno] = []
-        renamed = self.renamed[node.lineno] = []
-        for alias in node.names:
-            local_name = alias.asname or alias.name
-            files.append(self._file_of(node, node.module or alias.name))
-            if node.module is None:
-                self.modules[local_name] = files[-1]
-            elif local_name != alias.name:
-                renamed.append(f'{local_name} = {alias.name}\n')
-
-    def _file_of(self, node: ast.stmt, name: str) -> pathlib.Path:
-        file = self.path.parent / f'{name}.py'
-        if not file.is_file():
-            raise self._error(node.lineno, f'there is no module {name!r}')
-        return file
-
-    def check(self) -> None:
-        """Raise `CombineError` where one namespace would change the code."""
-        for outer in self.code:
-            for name, _ in _bindings(outer, ''):
-                if name in self.modules:
-                    raise self._error(
-                        outer.lineno, f'it binds {name!r}, a module of ours'
-                    )
-            for node in ast.walk(outer):
-                if isinstance(node, ast.ImportFrom) and node.level:
-                    raise self._error(
-                        node.lineno, 'a relative import must be at column 0'
-                    )
-                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                    self._check_function(node)
-            for attribute in self._qualified_in(outer):
-                self._check_qualified(attribute)
-
-    def _qualified_in(self, outer: ast.AST) -> Iterator[ast.Attribute]:
-        """Every `module.name` in it."""
-        for node in ast.walk(outer):
-            if isinstance(node, ast.Attribute):
-                value = node.value
-                if isinstance(value, ast.Name) and value.id in self.modules:
-                    yield node
-
-    def _check_function(self, function: ast.AST) -> None:
-        local_names = {
-            _bound_name(node)
-            for node in ast.walk(function)
-            if node is not function
-        }
-        for node in self._qualified_in(function):
-            assert isinstance(node.value, ast.Name)
-            hidden = {node.attr, node.value.id} & local_names
-            if hidden:
-                raise self._error(
-                    node.lineno, f'a local name hides {hidden.pop()!r}'
-                )
-
-    def _check_qualified(self, node: ast.Attribute) -> None:
-        assert isinstance(node.value, ast.Name)
-        if not isinstance(node.ctx, ast.Load):
-            raise self._error(
-                node.lineno, f'it assigns {node.attr!r} in another module'
-            )
-        owner = self.modules[node.value.id]
-        defined = {name for name, _ in _bindings_of(owner)}
-        # the version is stamped into every single file
-        if node.attr not in {*defined, '__version__'}:
-            raise self._error(
-                node.lineno, f'{owner.name} does not define {node.attr!r}'
-            )
-
-
-def _is_type_checking(node: ast.stmt) -> bool:
-    """Whether it is `if TYPE_CHECKING:` or `if typing.TYPE_CHECKING:`."""
-    test = getattr(node, 'test', None) if isinstance(node, ast.If) else None
-    return 'TYPE_CHECKING' in (
-        getattr(test, 'id', None),
-        getattr(test, 'attr', None),
-    )
-
-
-def _lines_inside_strings(lines: Sequence[str]) -> Iterator[int]:
-    """Numbers of the lines that begin within a string."""
-    for token in tokenize.generate_tokens(iter(lines).__next__):
-        yield from range(token.start[0] + 1, token.end[0] + 1)
-
-
-def _bound_name(node: ast.AST) -> str | None:
-    """The name that a node of the syntax tree binds, if it binds one."""
-    if isinstance(node, ast.Name):
-        return None if isinstance(node.ctx, ast.Load) else node.id
-    if isinstance(node, ast.arg):
-        return node.arg
-    if isinstance(node, ast.alias):
-        return node.asname or node.name.partition('.')[0]
-    if isinstance(
-        node,
-        (
-            ast.FunctionDef,
-            ast.AsyncFunctionDef,
-            ast.ClassDef,
-            ast.ExceptHandler,
-        ),
-    ):
-        return node.name
-    return None
-
-
-@functools.cache
-def _bindings_of(path: pathlib.Path) -> tuple[tuple[str, str], ...]:
-    """The names that a file of ours binds, each with what it means there."""
-    definition = f'defined in {path.name}'
-    found = [
-        binding
-        for node in _Module(path).code
-        for binding in _bindings(node, definition)
-    ]
-    imported = {name for name, what in found if what.startswith('import ')}
-    # `fcntl = None` beside `import fcntl` says that this system has none
-    return tuple(
-        (name, what)
-        for name, what in found
-        if name not in imported or not what.endswith('= None')
-    )
-
-
-def _bindings(node: ast.AST, meaning: str) -> Iterator[tuple[str, str]]:
-    """The names that a piece of code binds outside of its functions."""
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        source = getattr(node, 'module', '')
-        for alias in node.names:
-            what = f'import {source}.{alias.name}'
-            yield _bound_name(alias) or alias.name, what
-        return
-    name = _bound_name(node)
-    if name is not None:
-        yield name, meaning
-    if isinstance(node, _SCOPES):
-        return
-    if isinstance(node, ast.stmt):
-        meaning = ast.unparse(node)
-    for child in ast.iter_child_nodes(node):
-        yield from _bindings(child, meaning)
-
-
-def _check_bindings(paths: Iterable[pathlib.Path]) -> None:
-    """Raise `CombineError` where a name means two things in two modules."""
-    known: dict[str, tuple[pathlib.Path, str]] = {}
-    for path in sorted(paths):
-        is_face = path.stem == '__init__'
-        for name, meaning in _bindings_of(path):
-            if name.startswith('__') or (is_face and name[0] != '_'):
-                continue  # the face gives names to the public
-            other, other_meaning = known.setdefault(name, (path, meaning))
-            if other != path and other_meaning != meaning:
-                raise CombineError(
-                    f'cannot combine {other} and {path}: both bind {name!r}'
-                )
 
 
 if __name__ == '__main__':

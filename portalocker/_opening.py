@@ -27,6 +27,15 @@ def absolute_path(filename: str) -> str:
         return filename
 
 
+def directory_or_default(directory: Any) -> Any:
+    """The directory for temporary files, where none is given."""
+    if directory is not None:
+        return directory
+    import tempfile
+
+    return tempfile.gettempdir()
+
+
 def plain_opener(path: str, flags: int) -> int:
     """Open like `open()` does."""
     return os.open(path, flags | getattr(os, 'O_CLOEXEC', 0), 0o666)

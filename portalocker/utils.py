@@ -27,7 +27,6 @@ from . import (
     holder,
     portalocker,
 )
-from ._publication import open_atomic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from . import types
+    from ._publication import open_atomic
 
 
 #: seconds that a lock waits
@@ -53,6 +53,16 @@ __all__ = ['Lock', 'open_atomic']
 
 
 logger: logging.Logger = _warning.lazy_logger('portalocker.utils')
+
+
+def __getattr__(name: str) -> Any:
+    if name != 'open_atomic':
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    # `import portalocker` is not to load what only publishers need
+    global open_atomic
+    from ._publication import open_atomic
+
+    return open_atomic
 
 
 def coalesce(*args: Any, test_value: Any = None) -> Any:
@@ -812,14 +822,10 @@ class BoundedSemaphore(LockBase):
                 DeprecationWarning,
                 globals(),
             )
-        if directory is None:
-            import tempfile
-
-            directory = tempfile.gettempdir()
         self.maximum = maximum
         self.name = name
         self.filename_pattern = filename_pattern
-        self.directory = directory
+        self.directory = _opening.directory_or_default(directory)
         self._lock_mutex = _thread.allocate_lock()
         _after_fork.forget_in_child(self)
 
@@ -831,9 +837,8 @@ class BoundedSemaphore(LockBase):
         """The same paths in random order."""
         import random
 
-        filenames = list(self.get_filenames())
-        random.SystemRandom().shuffle(filenames)
-        return filenames
+        filenames = self.get_filenames()
+        return random.SystemRandom().sample(filenames, len(filenames))
 
     def get_filename(self, number: int) -> pathlib.Path:
         """The path of the file with this number."""

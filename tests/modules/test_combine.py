@@ -16,6 +16,7 @@ from collections.abc import Callable
 import pytest
 
 from portalocker import __about__, __main__
+from portalocker.commands import _one_namespace
 
 MODULES = {'exceptions', 'some_import', 'portalocker'}
 
@@ -39,7 +40,7 @@ def package(
         monkeypatch.setattr(__main__, 'base_path', tmp_path)
         monkeypatch.setattr(__main__, 'src_path', folder)
         monkeypatch.setattr(shutil, 'which', lambda _: None)
-        __main__._bindings_of.cache_clear()
+        _one_namespace.bindings_of.cache_clear()
         return folder
 
     return write
@@ -377,7 +378,9 @@ def test_face_may_give_a_public_name_another_meaning(
 @pytest.mark.parametrize(
     ('source', 'cause'),
     [
-        ('def f():\n    from . import low\n', 'column 0'),
+        ('if 1:\n    from . import low\n', 'column 0'),
+        ('def f():\n    from .low import Low as L\n', 'column 0'),
+        ('def f():\n    from .. import low\n', 'outside'),
         ('try:\n    from .low import Low\nfinally:\n    pass\n', 'column 0'),
         ('from .. import low\n', 'outside'),
         ('from . import no_such\n', 'no_such'),
@@ -400,6 +403,27 @@ def test_code_that_one_namespace_would_change_is_refused(
     with pytest.raises(__main__.CombineError, match=cause) as caught:
         lines_of(high)
     assert 'high.py:' in str(caught.value)
+
+
+def test_import_in_a_function_stands_before_the_function(
+    combined: Callable[..., types.ModuleType],
+) -> None:
+    product = combined(
+        'from . import high\n',
+        low='Low = 1\n\n\ndef one():\n    return Low\n',
+        high=(
+            'import functools\n\n\n'
+            '@functools.cache\n'
+            'def two():\n'
+            '    from . import low\n'
+            '    return low.Low + one()\n\n\n'
+            'def __getattr__(name):\n'
+            '    global one\n'
+            '    from .low import one\n'
+            '    return one\n'
+        ),
+    )
+    assert (product.one(), product.two()) == (1, 2)
 
 
 def test_local_name_of_another_function_is_no_matter(package: Package) -> None:

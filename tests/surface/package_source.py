@@ -132,7 +132,7 @@ def _relative(
 
 @functools.cache
 def reached_by_face() -> frozenset[ModuleName]:
-    """What `import portalocker` loads, the face left out."""
+    """What `import portalocker` loads, at once or later; not the face."""
     reached: set[ModuleName] = set()
     waiting = ['']
     while waiting:
@@ -140,9 +140,8 @@ def reached_by_face() -> frozenset[ModuleName]:
             name = found.inside
             if not name or name in reached or found.for_types_only:
                 continue
-            if found.column == 0:
-                reached.add(name)
-                waiting.append(name)
+            reached.add(name)
+            waiting.append(name)
     return frozenset(reached)
 
 

@@ -65,6 +65,10 @@ def _with_ancestors(name: str) -> list[str]:
     return ['.'.join(parts[: n + 1]) for n in range(len(parts))]
 
 
+def test_import_leaves_out_what_only_publishers_need() -> None:
+    assert not [name for name in newly_loaded() if '_publication' in name]
+
+
 def test_import_loads_only_the_standard_library_and_ours() -> None:
     roots = {name.partition('.')[0] for name in newly_loaded()}
     assert roots - sys.stdlib_module_names == {'portalocker'}
