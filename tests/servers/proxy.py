@@ -353,13 +353,17 @@ class Proxy:
     def _run(self) -> None:
         while not self._is_over:
             self._step()
-            with self._has_changed:
-                self._has_changed.notify_all()
+        self._tell_change()
+
+    def _tell_change(self) -> None:
+        with self._has_changed:
+            self._has_changed.notify_all()
 
     def _step(self) -> None:
+        timeout = self._send_what_is_due()
+        self._tell_change()  # of this step and of the last one
         poll = select.poll()
         readers = self._register(poll)
-        timeout = self._send_what_is_due(poll)
         found = {fd for fd, _ in poll.poll(timeout)}
         if self._wake_read in found:
             os.read(self._wake_read, _CHUNK)
@@ -384,7 +388,7 @@ class Proxy:
                     poll.register(sock, select.POLLIN)
         return readers
 
-    def _send_what_is_due(self, poll: select.poll) -> float | None:
+    def _send_what_is_due(self) -> float | None:
         """Send; return milliseconds until more is due, None for never."""
         pauses: list[float] = []
         for link in list(self.links):

@@ -305,8 +305,8 @@ def test_server_that_is_not_there_resets(server: EchoServer) -> None:
         address = unused.getsockname()
     with (
         Proxy(address) as proxy,
-        connect(proxy) as client,
         pytest.raises(ConnectionResetError),
+        connect(proxy) as client,
     ):
         client.recv(1)
 
