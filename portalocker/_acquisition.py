@@ -92,9 +92,9 @@ def open_and_try(
 
 def must_wait(door: Door, fd: int, opened: os.stat_result) -> bool:
     """Whether there is a line that we have to join."""
-    if door._path in _wakeup.crowded:
+    if _wakeup.crowded and door._path in _wakeup.crowded:
         return True  # then we shall see
-    return portalocker.uses_flock() and _wakeup.must_queue(fd, opened.st_dev)
+    return _wakeup.must_queue(fd, opened.st_dev) and portalocker.uses_flock()
 
 
 def explain(
@@ -128,6 +128,7 @@ class Contender:
         self._also = also
         self._arrival = time.monotonic_ns()
         self._has_waited = False
+        self._is_last_try = False
         self._failure: exceptions.AlreadyLocked | None = None
         # fh is open, and _place belongs to it, exactly while we contend
         self._fh = fh
@@ -149,7 +150,8 @@ class Contender:
             for _ in ticking(self.pause):
                 if self._is_our_turn() and self._try_to_hold():
                     return self._fh, self._come_in()
-            # Out of time: one try, whoever is before us
+            # Out of time: one try, whoever is before us, wherever the file is
+            self._is_last_try = True
             if self._try_to_hold():
                 return self._fh, self._come_in()
             raise self._contention()
@@ -182,6 +184,10 @@ class Contender:
     def _is_our_turn(self) -> bool:
         return self._place is not None and self._place.may_try()
 
+    def _hears_nothing(self) -> bool:
+        place = self._place
+        return not self._is_last_try and place is not None and place.is_quiet()
+
     def _try_to_hold(self) -> bool:
         for _ in range(2):
             try:
@@ -189,7 +195,9 @@ class Contender:
                     return True
             except exceptions.AlreadyLocked as failure:
                 self._failure = failure
-                if is_at_its_path(self._door, self._fh, self._opened):
+                if self._hears_nothing() or is_at_its_path(
+                    self._door, self._fh, self._opened
+                ):
                     return False
             self._reopen()
             # Before we sleep: a wake-up comes for what happens from now on

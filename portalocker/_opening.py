@@ -10,6 +10,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_CLOEXEC = getattr(os, 'O_CLOEXEC', 0)
+# For a file that is only a lock: no symbolic link, no waiting FIFO
+_ONLY_A_LOCK = (
+    _CLOEXEC | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)
+)
+
+
 def path_text(filename: Any) -> str:
     """A path as text, from whatever names one."""
     if isinstance(filename, str):
@@ -38,7 +45,7 @@ def directory_or_default(directory: Any) -> Any:
 
 def plain_opener(path: str, flags: int) -> int:
     """Open like `open()` does."""
-    return os.open(path, flags | getattr(os, 'O_CLOEXEC', 0), 0o666)
+    return os.open(path, flags | _CLOEXEC, 0o666)
 
 
 def intact_opener(
@@ -55,8 +62,7 @@ def intact_opener(
 
 def nofollow_opener(path: str, flags: int) -> int:
     """Open a file that is only a lock: no symbolic link, no waiting FIFO."""
-    flags |= getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)
-    return plain_opener(path, flags)
+    return os.open(path, flags | _ONLY_A_LOCK, 0o666)
 
 
 def close_quietly(fh: Any) -> None:

@@ -29,6 +29,9 @@ _PATIENCE_SECONDS = 0.5
 _PROBE_PAUSES_SECONDS = (0.0004, 0.0002, 0.0001, 0.00005)
 
 
+# How often the path is looked at while nothing is heard of the file
+_QUIET_TICKS = 4
+
 # st_dev -> whether waiters for files of this device stand in line
 _is_orderly: dict[int, bool] = {}
 
@@ -142,6 +145,7 @@ class Place:
         self._can_watch = _wakeup_filesystem.is_local(fd, opened.st_dev)
         self._backoff: _pacing.Backoff | None = None
         self._probes = 0  # how many short pauses to make before sleeping on
+        self._quiet_ticks = 0  # in a row, of those that we would hear of
         self._was_behind = False
         self._first: int | None = None
         self._first_since = 0.0
@@ -167,6 +171,11 @@ class Place:
         may_try, self._may_try = self._may_try, False
         return may_try
 
+    def is_quiet(self) -> bool:
+        """Whether the file is still at its path, as far as we would hear."""
+        # Of a directory that was moved away we do not hear: look at times
+        return self._quiet_ticks % _QUIET_TICKS > 0
+
     def wait(self, seconds: float) -> None:
         """Sleep until it may be our turn, or for `seconds`."""
         until = time.perf_counter() + seconds
@@ -174,8 +183,11 @@ class Place:
         while remaining > 0:
             if self._sleep(remaining):
                 self._may_try = True
+                self._quiet_ticks = 0
                 return
             remaining = until - time.perf_counter()
+        if self._interest is not None:
+            self._quiet_ticks += 1
         self._may_try = not self._is_behind() or self._may_pass()
 
     def _is_behind(self) -> bool:

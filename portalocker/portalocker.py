@@ -143,6 +143,8 @@ def lock(file: types.FileArgument, flags: constants.LockFlags) -> None:
             _flock(file.fileno(), flags)  # type: ignore[union-attr]
         except AttributeError:
             _posix_locker_instance.lock(file, flags)
+        except BlockingIOError as error:
+            raise exceptions.AlreadyLocked(error, fh=file) from error
         except OSError as error:
             raise _lock_failure(error, file) from error
         return

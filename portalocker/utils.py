@@ -228,7 +228,11 @@ class Lock(LockBase):
         self._attempt_flags = flags | constants.LockFlags.NON_BLOCKING
         self._is_blocking = not int(flags) & constants.LOCK_NB
         self._is_shared = bool(int(flags) & constants.LOCK_SH)
-        self.file_open_kwargs = file_open_kwargs
+        self.file_open_kwargs = self._open_kwargs = file_open_kwargs
+        if self.truncate:
+            # Only the holder may truncate: open the file as it is
+            opener = _opening.intact_opener(file_open_kwargs.get('opener'))
+            self._open_kwargs = {**file_open_kwargs, 'opener': opener}
         if timeout is not None and timeout != self._default_timeout:
             self._warn_if_timeout_is_useless()
         _after_fork.forget_in_child(self)
@@ -348,14 +352,9 @@ class Lock(LockBase):
 
     def _get_fh(self) -> IO[Any]:
         """Open the file."""
-        if self.truncate:
-            # Only the holder may truncate: open the file as it is
-            kwargs = dict(self.file_open_kwargs)
-            kwargs['opener'] = _opening.intact_opener(kwargs.get('opener'))
-            return open(self._path, self._open_mode, **kwargs)
-        if self.file_open_kwargs:
-            return open(self._path, self.mode, **self.file_open_kwargs)
-        return open(self._path, self.mode)
+        if self._open_kwargs:
+            return open(self._path, self._open_mode, **self._open_kwargs)
+        return open(self._path, self._open_mode)
 
     def _get_lock(self, fh: IO[Any]) -> IO[Any]:
         """Try to lock the open file, without waiting."""
