@@ -20,8 +20,13 @@ from . import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, Protocol
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from typing import Any, Protocol, TypeVar
+
+    Result = TypeVar('Result')
+
+    # Gives the attempts, and spends the time between them in what it is given
+    Ticking = Callable[[Callable[[float], object]], Iterator[int]]
 
     class Door(Protocol):
         """What has to be opened and locked."""
@@ -111,6 +116,19 @@ def explain(
         failure.holders += _owner.holders_of(os.fspath(path))
 
 
+def follow(
+    plan: Generator[float, None, Result], pause: Callable[[float], object]
+) -> Result:
+    """Follow a plan to its end, spending its pauses in `pause`."""
+    try:
+        while True:
+            pause(next(plan))
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    finally:
+        plan.close()
+
+
 class Contender:
     """One `acquire()` that has to wait for its turn."""
 
@@ -122,11 +140,13 @@ class Contender:
         *,
         is_shared: bool,
         also: Iterable[Any] = (),
+        arrival: int | None = None,
     ) -> None:
         self._door = door
         self._is_shared = is_shared
         self._also = also
-        self._arrival = time.monotonic_ns()
+        #: our place in line: nanoseconds of the monotonic clock
+        self.arrival = time.monotonic_ns() if arrival is None else arrival
         self._has_waited = False
         self._is_last_try = False
         self._failure: exceptions.AlreadyLocked | None = None
@@ -135,19 +155,26 @@ class Contender:
         self._opened = opened
         self._place: _wakeup.Place | None = None
 
-    def hold(
-        self, ticking: Callable[[Callable[[float], object]], Iterator[int]]
-    ) -> tuple[Any, _wakeup.Turn | None]:
+    def hold(self, ticking: Ticking) -> tuple[Any, _wakeup.Turn | None]:
         """Try at every tick; gives the handle and what wakes the next.
 
         `ticking(pause)` gives the ticks and spends the time between them in
         `pause`. Raises `AlreadyLocked` when they are over. Whatever is
         raised, nothing stays open and nobody waits behind us.
         """
+        return follow(self.attempts(ticking), self.pause)
+
+    def attempts(
+        self, ticking: Ticking
+    ) -> Generator[float, None, tuple[Any, _wakeup.Turn | None]]:
+        """The plan of `hold()`: whoever follows it spends the pauses."""
         started = time.perf_counter()
+        pauses: list[float] = []
         try:
             self._join_line()
-            for _ in ticking(self.pause):
+            for _ in ticking(pauses.append):
+                while pauses:
+                    yield pauses.pop()
                 if self._is_our_turn() and self._try_to_hold():
                     return self._fh, self._come_in()
             # Out of time: one try, whoever is before us, wherever the file is
@@ -174,6 +201,12 @@ class Contender:
         assert self._place is not None
         self._has_waited = True
         self._place.wait(seconds)
+
+    def naps(self, seconds: float) -> Generator[_wakeup.Nap, bool, None]:
+        """The sleeps of `pause()`, for whoever sleeps in another way."""
+        assert self._place is not None
+        self._has_waited = True
+        return self._place.naps(seconds)
 
     def _contention(self) -> exceptions.AlreadyLocked:
         if self._failure is not None:
@@ -218,7 +251,7 @@ class Contender:
         self._place = _wakeup.Place(
             descriptor_of(self._fh),
             self._opened,
-            self._arrival,
+            self.arrival,
             is_ordered=portalocker.uses_flock(),
             also=self._also,
         )

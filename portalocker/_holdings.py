@@ -72,25 +72,28 @@ class Holdings(dict[Claimant, Holding]):
     Every operation is one step on the dict, so threads need no lock.
     """
 
+    #: who holds, or does not: the calling thread
+    claimant = staticmethod(current_claimant)
+
     def __init__(self) -> None:
         # Threads that acquired, or tried to: they release their own holds only
         self._users: set[Claimant] = set()
 
     def note_user(self) -> None:
         """The calling thread acquires for itself."""
-        self._users.add(current_claimant())
+        self._users.add(self.claimant())
         if len(self._users) > _MOST_USERS:  # most of them ended long ago
             self._users.clear()
 
     def put(self, holding: Holding) -> None:
         """The calling thread holds the lock from now on."""
-        claimant = current_claimant()
+        claimant = self.claimant()
         self[claimant] = holding
         self._users.add(claimant)
 
     def own(self) -> Holding | None:
         """The hold of the calling thread, unless its handle was closed."""
-        holding = self.get(current_claimant())
+        holding = self.get(self.claimant())
         if holding is not None and holding.is_over():
             # It stays to be released, unless a new hold takes its place
             holding.clean_up()
@@ -99,7 +102,7 @@ class Holdings(dict[Claimant, Holding]):
 
     def take_from_another(self) -> Holding | None:
         """Take out the hold of another thread, so that it ends once."""
-        if current_claimant() in self._users:
+        if self.claimant() in self._users:
             return None  # it released before, or never came in
         try:
             return self.popitem()[1]
@@ -118,13 +121,13 @@ class Holdings(dict[Claimant, Holding]):
 
     def enter(self) -> None:
         """The calling thread is one `with` block deeper in."""
-        holding = self.get(current_claimant())
+        holding = self.get(self.claimant())
         if holding is not None:
             holding.depth += 1
 
     def leave(self) -> bool:
         """Whether the calling thread leaves its outermost `with` block."""
-        holding = self.get(current_claimant())
+        holding = self.get(self.claimant())
         if holding is None:
             # Whoever holds by now: it is not ours to release
             return False

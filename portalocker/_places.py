@@ -9,6 +9,7 @@ from . import (
     _acquisition,
     _file_identity,
     _opening,
+    _wakeup,
     constants,
     exceptions,
     portalocker,
@@ -17,8 +18,10 @@ from . import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from typing import Any, Protocol
+
+    from ._acquisition import Ticking
 
     class PlaceHolder(Protocol):
         """A semaphore: it takes one of the places for itself."""
@@ -53,6 +56,9 @@ class Places:
         self._has_place = False
         # Kept while we wait: to close them would wake us, and all who wait
         self._tried: dict[str, int] = {}
+        #: our place in line, nanoseconds; None: now
+        self.arrival: int | None = None
+        self._contender: _acquisition.Contender | None = None
 
     def _get_fh(self) -> int:
         return _opening.nofollow_opener(
@@ -93,12 +99,28 @@ class Places:
         fd = self._tried.pop(path, None)
         return _opening.nofollow_opener(path, flags) if fd is None else fd
 
-    def take_one(
-        self, ticking: Callable[[Callable[[float], object]], Iterator[int]]
-    ) -> None:
+    def take_one(self, ticking: Ticking) -> None:
         """Have the semaphore take a place, waiting for our turn."""
+        _acquisition.follow(self.attempts(ticking), self.pause)
+
+    def pause(self, seconds: float) -> None:
+        """Sleep until a place may be free, or for `seconds`."""
+        if self._contender is None:
+            time.sleep(seconds)
+        else:
+            self._contender.pause(seconds)
+
+    def naps(self, seconds: float) -> Generator[_wakeup.Nap, bool, None]:
+        """The sleeps of `pause()`, for whoever sleeps in another way."""
+        if self._contender is None:
+            yield _wakeup.Nap(seconds)
+        else:
+            yield from self._contender.naps(seconds)
+
+    def attempts(self, ticking: Ticking) -> Generator[float, None, None]:
+        """The plan of `take_one()`: whoever follows it spends the pauses."""
         if not portalocker.locks_open_files():
-            self._poll(ticking)
+            yield from self._poll(ticking)
             return
         fd = self._get_fh()
         try:
@@ -110,14 +132,15 @@ class Places:
         except BaseException:
             os.close(fd)
             raise
-        self._wait_in_line(fd, ticking)
+        yield from self._wait_in_line(fd, ticking)
 
-    def _poll(
-        self, ticking: Callable[[Callable[[float], object]], Iterator[int]]
-    ) -> None:
+    def _poll(self, ticking: Ticking) -> Generator[float, None, None]:
         # To close a file of the line would drop the lock we have on it
         started = time.perf_counter()
-        for _ in ticking(time.sleep):
+        pauses: list[float] = []
+        for _ in ticking(pauses.append):
+            while pauses:
+                yield pauses.pop()
             if self._semaphore.try_lock(self.paths):
                 return
         raise self._all_taken(time.perf_counter() - started)
@@ -128,15 +151,18 @@ class Places:
         return failure
 
     def _wait_in_line(
-        self,
-        fd: int,
-        ticking: Callable[[Callable[[float], object]], Iterator[int]],
-    ) -> None:
-        contender = _acquisition.Contender(
-            self, fd, os.fstat(fd), is_shared=True, also=self.paths[1:]
+        self, fd: int, ticking: Ticking
+    ) -> Generator[float, None, None]:
+        self._contender = _acquisition.Contender(
+            self,
+            fd,
+            os.fstat(fd),
+            is_shared=True,
+            also=self.paths[1:],
+            arrival=self.arrival,
         )
         try:
-            fd, _ = contender.hold(ticking)
+            fd, _ = yield from self._contender.attempts(ticking)
         except BaseException as failure:
             if self._has_place:  # got with the first file gone, then failed
                 self._semaphore.release()
@@ -144,6 +170,7 @@ class Places:
                 failure.args = ()
             raise
         finally:
+            self._contender = None  # else a cycle would keep the semaphore
             while self._tried:
                 os.close(self._tried.popitem()[1])
         os.close(fd)

@@ -20,7 +20,7 @@ from . import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Generator, Iterable
     from typing import Any
 
 # How long the next in line waits for a first one that does not move
@@ -114,6 +114,26 @@ class Turn:
         self.clean_up()
 
 
+class Nap:
+    """A sleep, `seconds` long at most, and what may end it earlier.
+
+    That is the end of the predecessor that `ticket` follows, or, without a
+    ticket, what wakes `interest`; with neither nothing does.
+    """
+
+    __slots__ = ('interest', 'seconds', 'ticket')
+
+    def __init__(
+        self,
+        seconds: float,
+        ticket: _wakeup_queue.Ticket | None = None,
+        interest: _wakeup_inotify.Interest | None = None,
+    ) -> None:
+        self.seconds = seconds
+        self.ticket = ticket
+        self.interest = interest
+
+
 class Place:
     """Where one waiter sleeps.
 
@@ -178,10 +198,20 @@ class Place:
 
     def wait(self, seconds: float) -> None:
         """Sleep until it may be our turn, or for `seconds`."""
+        naps = self.naps(seconds)
+        try:
+            nap = next(naps)
+            while True:
+                nap = naps.send(self._sleep(nap))
+        except StopIteration:
+            return
+
+    def naps(self, seconds: float) -> Generator[Nap, bool, None]:
+        """The sleeps of `wait()`; send whether each ended before its time."""
         until = time.perf_counter() + seconds
         remaining = seconds
         while remaining > 0:
-            if self._sleep(remaining):
+            if (yield from self._nap(remaining)):
                 self._may_try = True
                 self._quiet_ticks = 0
                 return
@@ -189,6 +219,18 @@ class Place:
         if self._interest is not None:
             self._quiet_ticks += 1
         self._may_try = not self._is_behind() or self._may_pass()
+
+    def _sleep(self, nap: Nap) -> bool:
+        """Sleep in this thread; whether something ended it."""
+        if nap.ticket is not None:
+            return nap.ticket.outlive_predecessor(nap.seconds)
+        if nap.interest is None:
+            time.sleep(nap.seconds)
+            return False
+        # No instance: a fork in a signal handler, and we are the child
+        return self._instance is not None and self._instance.wait(
+            nap.interest, nap.seconds
+        )
 
     def _is_behind(self) -> bool:
         """Whether somebody is before us; follow the last one of them."""
@@ -213,34 +255,35 @@ class Place:
             patience *= 10
         return now - self._first_since >= patience
 
-    def _sleep(self, seconds: float) -> bool:
+    def _nap(self, seconds: float) -> Generator[Nap, bool, bool]:
         """Sleep once; whether it may be our turn before `seconds` ended."""
         was_behind = self._was_behind
         if not self._is_behind():
             # Whoever was before us may have come and gone unseen: look
-            return was_behind or self._watch(seconds)
+            return was_behind or (yield from self._watch(seconds))
         ticket = self._ticket
         assert ticket is not None
         if ticket.predecessor is None:
-            self._watch(seconds)
+            yield from self._watch(seconds)
             return False
         # It let go, or it gave up and we shall follow another one
-        return ticket.outlive_predecessor(seconds) and ticket.is_first()
+        return (yield Nap(seconds, ticket)) and ticket.is_first()
 
-    def _watch(self, seconds: float) -> bool:
+    def _watch(self, seconds: float) -> Generator[Nap, bool, bool]:
         """Sleep until somebody closes the file."""
         if self._probes:
             self._probes -= 1
-            time.sleep(min(_PROBE_PAUSES_SECONDS[self._probes], seconds))
+            pause = min(_PROBE_PAUSES_SECONDS[self._probes], seconds)
+            yield Nap(pause)
             return True
         if self._watch_if_possible():
             # What happened before we watched was not seen: look again
             return True
         if self._interest is None or self._instance is None:
             self._backoff = self._backoff or _pacing.Backoff()
-            time.sleep(self._backoff.next_pause(seconds))
+            yield Nap(self._backoff.next_pause(seconds))
             return True
-        if not self._instance.wait(self._interest, seconds):
+        if not (yield Nap(seconds, interest=self._interest)):
             return False
         self._probes = len(_PROBE_PAUSES_SECONDS)
         return True

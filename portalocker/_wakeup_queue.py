@@ -168,9 +168,13 @@ class Ticket:
         assert self.predecessor is not None
         if not _wakeup_poll.wait_readable(self.predecessor, seconds):
             return False
+        self.lose_predecessor()
+        return True
+
+    def lose_predecessor(self) -> None:
+        """It is gone: its connection was readable."""
         # Closed later: every microsecond counts just now
         self._spent, self.predecessor = self.predecessor, None
-        return True
 
     def stop_following(self) -> None:
         """Forget the predecessor."""

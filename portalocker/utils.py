@@ -140,6 +140,9 @@ class LockBase:
             check_interval = self.check_interval
         return _pacing.ticks(timeout, check_interval, pause or time.sleep)
 
+    def _ticking(self, timeout: Any, interval: Any) -> Any:
+        return lambda pause: self._timeout_generator(timeout, interval, pause)
+
     def __enter__(self) -> Any:
         return self.acquire()
 
@@ -204,6 +207,8 @@ class Lock(LockBase):
 
     # A timeout that nobody gave: no reason to warn
     _default_timeout: float | None = None
+    # Who holds: threads
+    _new_holdings = _holdings.Holdings
 
     def __init__(
         self,
@@ -216,7 +221,7 @@ class Lock(LockBase):
         **file_open_kwargs: Any,
     ) -> None:
         # First: __del__ must work whatever fails below
-        self._holdings = _holdings.Holdings()
+        self._holdings = self._new_holdings()
         super().__init__(timeout, check_interval, fail_when_locked)
         self.filename = _opening.path_text(filename)
         self._path = _opening.absolute_path(self.filename)
@@ -280,12 +285,13 @@ class Lock(LockBase):
         contender = _acquisition.Contender(
             self, fh, opened, is_shared=self._is_shared
         )
-        fh, turn = contender.hold(
-            lambda pause: self._timeout_generator(
-                timeout, check_interval, pause
-            )
+        return self._publish(
+            *self._wait(contender, self._ticking(timeout, check_interval))
         )
-        return self._publish(fh, turn)
+
+    def _wait(self, contender: Any, ticking: Any) -> tuple[IO[Any], Any]:
+        """Wait for the lock; the handle, and what wakes the next."""
+        return contender.hold(ticking)  # type: ignore[no-any-return]
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free now; whether we hold it.
@@ -320,7 +326,7 @@ class Lock(LockBase):
         clean-up are logged to `portalocker.utils`.
         """
         holdings = self._holdings
-        holding = holdings.pop(_holdings.current_claimant(), None)
+        holding = holdings.pop(holdings.claimant(), None)
         if holding is None and holdings:
             holding = holdings.take_from_another()
         self.fh = holdings.any_handle() if holdings else None
@@ -421,7 +427,7 @@ class Lock(LockBase):
         logger.warning('cannot %s %r: %s', verb, self._path, error)
 
     def _forget_parent(self) -> None:
-        holdings, self._holdings = self._holdings, _holdings.Holdings()
+        holdings, self._holdings = self._holdings, self._new_holdings()
         self.fh = None
         for holding in holdings.values():
             if holding.turn is not None:
@@ -501,7 +507,7 @@ class RLock(Lock):
 
         Raises `LockException` in a thread that has nothing to release.
         """
-        holding = self._holdings.get(_holdings.current_claimant())
+        holding = self._holdings.get(self._holdings.claimant())
         if holding is None:
             raise exceptions.LockException(
                 f'cannot release {self._path!r}: this thread does not hold it'
@@ -520,7 +526,7 @@ class RLock(Lock):
         traceback: python_types.TracebackType | None,
     ) -> Any:
         # A forked child leaves the block of its parent: nothing to undo
-        if self._holdings.get(_holdings.current_claimant()) is not None:
+        if self._holdings.get(self._holdings.claimant()) is not None:
             self.release()
         return None
 
@@ -599,7 +605,7 @@ class TemporaryFileLock(Lock):
 
     def _publish(self, fh: IO[Any], turn: Any) -> IO[Any]:
         super()._publish(fh, turn)
-        holding = self._holdings[_holdings.current_claimant()]
+        holding = self._holdings[self._holdings.claimant()]
         holding.remains = _removal.Remains(
             fh, self._path, self._companions, is_shared=self._is_shared
         )
@@ -864,11 +870,7 @@ class BoundedSemaphore(LockBase):
             raise exceptions.AlreadyActive('Already locked')
         places = _places.Places(self, self.get_filenames())
         try:
-            places.take_one(
-                lambda pause: self._timeout_generator(
-                    timeout, check_interval, pause
-                )
-            )
+            places.take_one(self._ticking(timeout, check_interval))
         except exceptions.AlreadyLocked:
             if coalesce(fail_when_locked, self.fail_when_locked):
                 raise
