@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 # Who waits at this moment, in any thread
 waiting: set[Forgetful] = set()
 
+#: forks between the first process and this one
+fork_count = 0
+
 # id -> weak reference to an object with `_forget_parent()`
 _forgetful: dict[int, ref[Any]] = {}
 
@@ -100,6 +103,8 @@ def _reopen(fd: int) -> int:
 
 
 def _in_child() -> None:
+    global fork_count
+    fork_count += 1
     for waiter in list(waiting):
         waiter._forget_parent()
     waiting.clear()

@@ -8,7 +8,13 @@ import os
 import stat
 import sys
 
-from . import _publication_attributes, _publication_draft, exceptions
+from . import (
+    _after_fork,
+    _publication_attributes,
+    _publication_directory,
+    _publication_draft,
+    exceptions,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +22,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any
 
-    from ._publication_draft import Anchor, Draft
+    from ._publication_draft import Draft
 
+_ALL_KINDS = _publication_attributes.KINDS_OF_ATTRIBUTES
 _DURABILITIES = ('file', 'full', 'data')
 _PROBE_FLAGS = (
     os.O_WRONLY | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)
@@ -27,15 +34,50 @@ _OLD_FILE_FLAGS = (
 )
 
 
-class AtomicWriter:
-    """A file that appears whole, or not at all, when the block is left.
+class open_atomic:  # noqa: N801 - a verb to those who write `with`
+    """Write a file that appears whole under its name, or not at all.
 
-    What the parameters mean is said by `open_atomic`. One object can be
-    entered again after it was left, not while it is entered.
+    A context manager that gives the file to write to; leaving the block
+    publishes what was written, an exception discards it. Readers never see
+    half a file.
+
+    `binary`
+        whether bytes are written; else text, with `encoding`, `errors` and
+        `newline` as for `open()`.
+    `overwrite`
+        replace a file that exists, keeping its `preserve` ('mode', 'owner',
+        'xattr'). Without it a file that exists, or that another process
+        creates meanwhile, is never touched.
+    `mode`
+        permission bits of the file; the default is what `open()` gives.
+    `durable`
+        what survives a power failure when the block is left: 'file' (the
+        default) its content, 'data' the same without time stamps, 'full'
+        also its name; False leaves it to the system.
+    `follow_symlinks`
+        whether a symbolic link is written through, as by `open()`.
+    `make_parents`
+        whether missing directories are created.
+
+    It does not wait for locks. Raises `DestinationExists` on entry and on
+    leaving, and `OSError` where the system refuses; an error while publishing
+    names the file that still has the content. See
+    docs/explanation/atomic_writing.rst.
+
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), 'result.txt')
+    >>> with open_atomic(path, binary=False) as file:
+    ...     file.write('all of it')
+    9
+    >>> with open(path) as file:
+    ...     file.read()
+    'all of it'
     """
 
     # not None exactly while entered and not yet published or discarded
     _draft: Draft | None = None
+    # the file that will be replaced, as it was found
+    _found: os.stat_result | None = None
 
     def __init__(
         self,
@@ -48,22 +90,31 @@ class AtomicWriter:
         errors: str | None = None,
         newline: str | None = None,
         durable: str | bool = 'file',
-        preserve: Iterable[str] = _publication_attributes.KINDS_OF_ATTRIBUTES,
+        preserve: Iterable[str] = _ALL_KINDS,
         follow_symlinks: bool = True,
         make_parents: bool = True,
     ) -> None:
-        self.filename = os.fsdecode(filename)
-        self.binary = bool(binary)
+        self.filename = (
+            filename if type(filename) is str else os.fsdecode(filename)
+        )
+        self.binary = binary
         self.overwrite = overwrite
         self.mode = mode
         self.durable = durable
-        self.preserve = tuple(preserve)
+        self.preserve = preserve
         self.follow_symlinks = follow_symlinks
         self.make_parents = make_parents
-        self.encoding = encoding
-        self.errors = errors
-        self.newline = newline
-        self._check_arguments()
+        if not binary or encoding or errors or newline is not None:
+            self._choose_encoding(encoding, errors, newline)
+        if not (durable == 'file' and preserve is _ALL_KINDS and mode is None):
+            self._check_arguments()
+
+    def _choose_encoding(self, *encoding: str | None) -> None:
+        if self.binary:
+            raise ValueError(
+                'a binary file takes no encoding, errors or newline'
+            )
+        self._encoding = encoding
 
     def _check_arguments(self) -> None:
         if self.durable is not False and self.durable not in _DURABILITIES:
@@ -71,24 +122,16 @@ class AtomicWriter:
                 "durable must be 'file', 'full', 'data' or False, "
                 f'not {self.durable!r}'
             )
-        known = _publication_attributes.KINDS_OF_ATTRIBUTES
+        self.preserve = tuple(self.preserve)
         for kind in self.preserve:
-            if kind not in known:
+            if kind not in _ALL_KINDS:
                 raise ValueError(
-                    f'preserve must name some of {known}, not {kind!r}'
+                    f'preserve must name some of {_ALL_KINDS}, not {kind!r}'
                 )
         if self.mode is not None and not isinstance(self.mode, int):
             raise TypeError(
                 'mode must be permission bits such as 0o644, '
                 f'not {self.mode!r}'
-            )
-        if self.binary and (self.encoding, self.errors, self.newline) != (
-            None,
-            None,
-            None,
-        ):
-            raise ValueError(
-                'a binary file takes no encoding, errors or newline'
             )
 
     def __enter__(self) -> Any:
@@ -96,21 +139,44 @@ class AtomicWriter:
             raise RuntimeError(
                 f'cannot write {self.filename!r}: already entered'
             )
-        self._anchor, self._name = self._anchored(self.filename)
+        parent, self._name = _split(self.filename)
+        if not self._name:
+            code = errno.EISDIR if parent else errno.ENOENT
+            raise OSError(code, os.strerror(code), self.filename)
+        draft = self._anchored(parent)
+        self._found = None
         try:
-            self._found = self._check_destination()
-            draft = self._open_draft()
-            try:
-                self._open_handle(draft.fd)
-            except BaseException:
-                draft.discard()
-                raise
-        except BaseException:
-            self._anchor.close()
+            if not draft.is_free(self._name):
+                draft = self._check_destination(draft)
+                self._refuse_irreplaceable(draft)
+            # while it is written, the old file's secrets stay as closed
+            is_private = self._found is not None and 'mode' in self.preserve
+            fd = draft.open(
+                0o600 if is_private or self.mode is not None else 0o666
+            )
+        except BaseException as error:
+            draft.discard()
+            if isinstance(error, OSError):
+                error.filename = self.filename
             raise
-        self._pid = os.getpid()
+        try:
+            # closefd: whoever closes the handle leaves us the descriptor
+            self._raw = io.FileIO(fd, 'wb', closefd=False)
+            self._handle: Any = io.BufferedWriter(self._raw)
+            if not self.binary:
+                self._encode()
+        except BaseException:
+            draft.discard()
+            raise
+        self._fork_count = _after_fork.fork_count
         self._draft = draft
         return self._handle
+
+    def _encode(self) -> None:
+        encoding, errors, newline = self._encoding
+        self._handle = io.TextIOWrapper(
+            self._handle, io.text_encoding(encoding), errors, newline
+        )
 
     def __exit__(
         self,
@@ -119,14 +185,19 @@ class AtomicWriter:
         trace: TracebackType | None,
     ) -> None:
         draft = self._draft
-        if kind is not None or draft is None or os.getpid() != self._pid:
+        if (
+            kind is not None
+            or draft is None
+            or self._fork_count != _after_fork.fork_count
+        ):
             self.discard()
             return
         try:
             self._publish(draft)
         finally:
             self._draft = None
-            self._close(draft)
+            self._raw.close()  # whoever detached it keeps no descriptor
+            draft.discard()
 
     def __del__(self) -> None:
         if self._draft is not None:
@@ -137,129 +208,84 @@ class AtomicWriter:
         draft, self._draft = self._draft, None
         if draft is None:
             return
-        if os.getpid() != self._pid:
+        if self._fork_count != _after_fork.fork_count:
             draft.disown()
-        self._close(draft)
+        try:
+            self._close_handle()
+        finally:
+            draft.discard()
 
-    def _close(self, draft: Draft) -> None:
-        """Close all; a draft that has not appeared vanishes."""
+    def _close_handle(self) -> None:
         try:
             self._handle.close()
         except (OSError, ValueError):
-            pass  # full disk, detached: what is not written is not wanted
-        finally:
-            # the number of the descriptor will soon be somebody else's
+            # full disk, detached: what is not written is not wanted; but the
+            # number of the descriptor will soon be somebody else's
             self._raw.close()
-            draft.discard()
-            self._anchor.close()
 
-    def _anchored(self, path: str) -> tuple[Anchor, str]:
-        """Open the directory of `path`; return it with the last name."""
-        parent, name = _split(path)
-        if not name:
-            code = errno.EISDIR if path else errno.ENOENT
-            raise OSError(code, os.strerror(code), path)
+    def _anchored(self, path: str) -> Draft:
+        """Open the directory, making it where it is missing."""
         try:
-            return _publication_draft.Anchor(parent), name
+            return _publication_draft.Draft(path)
         except FileNotFoundError:
             if not self.make_parents:
                 raise
-        _make_directories(parent, is_synced=self.durable == 'full')
-        return _publication_draft.Anchor(parent), name
+        _publication_directory.make_directories(
+            path, is_synced=self.durable == 'full'
+        )
+        return _publication_draft.Draft(path)
 
-    def _check_destination(self) -> os.stat_result | None:
-        """Return the status of the file to be replaced, if there is one."""
-        found = self._anchor.status(self._name)
+    def _check_destination(self, draft: Draft) -> Draft:
+        """Find the file to be replaced; refuse what must not be."""
+        found = draft.status(self._name)
         if found is None:
-            return None
+            return draft
         if not self.overwrite:
             raise _destination_exists(self.filename)
         if stat.S_ISLNK(found.st_mode):
             if not self.follow_symlinks:
-                return None
-            found = self._follow_link()
-        if found is not None:
-            _refuse_irregular(found, self.filename)
-            self._refuse_read_only(found)
-        return found
+                return draft
+            parent, self._name = _split(os.path.realpath(self.filename))
+            target = self._anchored(parent)
+            draft.discard()
+            draft = target
+            found = draft.status(self._name)
+        self._found = found
+        return draft
 
-    def _follow_link(self) -> os.stat_result | None:
-        target = os.path.realpath(self.filename)
-        anchor, name = self._anchored(target)
-        self._anchor.close()
-        self._anchor, self._name = anchor, name
-        return anchor.status(name)
-
-    def _refuse_read_only(self, found: os.stat_result) -> None:
-        """A rename would replace what we may not write."""
+    def _refuse_irreplaceable(self, draft: Draft) -> None:
+        """A rename would replace what we may not write, or not open."""
+        found = self._found
+        if found is None:
+            return
+        _refuse_irregular(found, self.filename)
+        if sys.platform == 'win32':
+            if not found.st_mode & stat.S_IWRITE:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
         try:
-            if sys.platform == 'win32':
-                if not found.st_mode & stat.S_IWRITE:
-                    raise PermissionError(
-                        errno.EACCES, os.strerror(errno.EACCES)
-                    )
-                return
-            os.close(self._anchor.open(self._name, _PROBE_FLAGS))
+            os.close(draft.open_name(self._name, _PROBE_FLAGS))
         except OSError as error:
             # a program that runs: all but its content may be replaced
             if error.errno != errno.ETXTBSY:
-                error.filename = self.filename
                 raise
 
-    def _open_draft(self) -> Draft:
-        # while it is written, the old file's secrets stay as closed
-        is_private = self.mode is not None or (
-            self._found is not None and 'mode' in self.preserve
-        )
-        try:
-            return _publication_draft.open_draft(
-                self._anchor, 0o600 if is_private else 0o666
-            )
-        except OSError as error:
-            error.filename = self.filename
-            raise
-
-    def _open_handle(self, fd: int) -> None:
-        # closefd: whoever closes the handle leaves us the descriptor
-        self._raw = io.FileIO(fd, 'wb', closefd=False)
-        self._handle: Any = io.BufferedWriter(self._raw)
-        if not self.binary:
-            self._handle = io.TextIOWrapper(
-                self._handle,
-                io.text_encoding(self.encoding),
-                self.errors,
-                self.newline,
-            )
-
     def _publish(self, draft: Draft) -> None:
+        """Bring all of it to the disk, then let it appear."""
         try:
             self._handle.close()
+            if self.overwrite or self.mode is not None:
+                self._give_attributes(draft)
+            if self.durable is not False:
+                _publication_draft.sync_file(draft.fd, self.durable)
         except OSError as error:
             error.filename = self.filename
             raise
-        try:
-            if self.overwrite:
-                self._carry_over_from_old(draft.fd)
-            if self.mode is not None:
-                _change_mode(draft, self.mode)
-        except OSError as error:
-            self._keep(draft, error)
-            raise
-        try:
-            _publication_draft.sync_file(draft.fd, self.durable)
-        except OSError as error:
-            error.filename = self.filename
-            raise
-        self._appear(draft)
-        if self.durable == 'full':
-            self._sync_directory()
-
-    def _appear(self, draft: Draft) -> None:
         try:
             if self.overwrite:
                 draft.replace(self._name)
-                return
-            draft.appear_as(self._name)
+            else:
+                draft.appear_as(self._name)
         except FileExistsError as error:
             exists = _destination_exists(self.filename)
             self._keep(draft, exists)
@@ -267,28 +293,40 @@ class AtomicWriter:
         except OSError as error:
             self._keep(draft, error)
             raise
+        if self.durable == 'full':
+            self._sync_directory(draft)
 
-    def _carry_over_from_old(self, fd: int) -> None:
+    def _give_attributes(self, draft: Draft) -> None:
+        try:
+            if self.overwrite:
+                self._carry_over_from_old(draft)
+            if self.mode is not None:
+                _change_mode(draft, self.mode)
+        except OSError as error:
+            self._keep(draft, error)
+            raise
+
+    def _carry_over_from_old(self, draft: Draft) -> None:
         """The file may have changed since we entered, or be gone."""
         kinds = set(self.preserve)
         if self.mode is not None:
             kinds.discard('mode')
-        old = self._open_old_file() if kinds else None
+        old = self._open_old_file(draft) if kinds else None
         try:
             found = self._found if old is None else os.fstat(old)
             if found is not None and stat.S_ISREG(found.st_mode):
                 _publication_attributes.carry_attributes_over(
-                    old, found, fd, kinds
+                    old, found, draft.fd, kinds
                 )
         finally:
             if old is not None:
                 os.close(old)
 
-    def _open_old_file(self) -> int | None:
+    def _open_old_file(self, draft: Draft) -> int | None:
         try:
-            return self._anchor.open(self._name, _OLD_FILE_FLAGS)
+            return draft.open_name(self._name, _OLD_FILE_FLAGS)
         except PermissionError:
-            return self._anchor.open(self._name, _PROBE_FLAGS)
+            return draft.open_name(self._name, _PROBE_FLAGS)
         except OSError as error:
             # ELOOP: a link that is not to be followed, or appeared since
             if error.errno in {errno.ENOENT, errno.ELOOP}:
@@ -305,9 +343,9 @@ class AtomicWriter:
         else:
             error.add_note(f'what was written is kept in {error.filename2!r}')
 
-    def _sync_directory(self) -> None:
+    def _sync_directory(self, draft: Draft) -> None:
         try:
-            self._anchor.sync()
+            draft.sync()
         except OSError as error:
             error.filename = self.filename
             error.add_note(
@@ -347,85 +385,4 @@ def _change_mode(draft: Draft, mode: int) -> None:
         os.fchmod(draft.fd, mode)
     else:
         assert draft.name is not None
-        os.chmod(draft.anchor.at(draft.name), mode)
-
-
-def _make_directories(path: str, *, is_synced: bool) -> None:
-    """Make the directories of `path` that are missing, and sync them."""
-    path = os.path.join(os.getcwd(), path)
-    missing = []
-    ancestor = path
-    while not os.path.isdir(ancestor):
-        missing.append(ancestor)
-        ancestor = os.path.dirname(ancestor)
-    os.makedirs(path, exist_ok=True)
-    if is_synced:
-        for made in missing:
-            _publication_draft.sync_directory(os.path.dirname(made))
-
-
-def open_atomic(
-    filename: str | bytes | os.PathLike[str] | os.PathLike[bytes],
-    binary: bool = True,
-    *,
-    overwrite: bool = False,
-    mode: int | None = None,
-    encoding: str | None = None,
-    errors: str | None = None,
-    newline: str | None = None,
-    durable: str | bool = 'file',
-    preserve: Iterable[str] = _publication_attributes.KINDS_OF_ATTRIBUTES,
-    follow_symlinks: bool = True,
-    make_parents: bool = True,
-) -> AtomicWriter:
-    """Write a file that appears whole under its name, or not at all.
-
-    A context manager that gives the file to write to; leaving the block
-    publishes what was written, an exception discards it. Readers never see
-    half a file.
-
-    `binary`
-        whether bytes are written; else text, with `encoding`, `errors` and
-        `newline` as for `open()`.
-    `overwrite`
-        replace a file that exists, keeping its `preserve` ('mode', 'owner',
-        'xattr'). Without it a file that exists, or that another process
-        creates meanwhile, is never touched.
-    `mode`
-        permission bits of the file; the default is what `open()` gives.
-    `durable`
-        what survives a power failure when the block is left: 'file' (the
-        default) its content, 'data' the same without time stamps, 'full'
-        also its name; False leaves it to the system.
-    `follow_symlinks`
-        whether a symbolic link is written through, as by `open()`.
-    `make_parents`
-        whether missing directories are created.
-
-    It does not wait for locks. Raises `DestinationExists` on entry and on
-    leaving, and `OSError` where the system refuses; an error while publishing
-    names the file that still has the content. See
-    docs/explanation/atomic_writing.rst.
-
-    >>> import os, tempfile
-    >>> path = os.path.join(tempfile.mkdtemp(), 'result.txt')
-    >>> with open_atomic(path, binary=False) as file:
-    ...     file.write('all of it')
-    9
-    >>> with open(path) as file:
-    ...     file.read()
-    'all of it'
-    """
-    return AtomicWriter(
-        filename,
-        binary,
-        overwrite=overwrite,
-        mode=mode,
-        encoding=encoding,
-        errors=errors,
-        newline=newline,
-        durable=durable,
-        preserve=preserve,
-        follow_symlinks=follow_symlinks,
-        make_parents=make_parents,
-    )
+        os.chmod(draft.at(draft.name), mode)

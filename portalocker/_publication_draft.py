@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 import sys
-import time
 
-from . import _publication_attributes
+from . import (
+    _publication_attributes,
+    _publication_directory,
+    _publication_renaming,
+)
 
 if sys.platform != 'win32':
     import fcntl
@@ -24,18 +26,7 @@ if sys.platform != 'win32':
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
-_HAS_DIR_FD = os.supports_dir_fd >= {
-    os.link,
-    os.mkdir,
-    os.open,
-    os.rename,
-    os.stat,
-    os.unlink,
-}
-# O_PATH needs no permission to read the directory
-_ANCHOR_FLAGS = getattr(os, 'O_PATH', 0) | getattr(os, 'O_DIRECTORY', 0)
 # without O_EXCL, so that it can be given a name; 0: the system has none
 _NAMELESS_FLAG = getattr(os, 'O_TMPFILE', 0)
 _NAMED_FLAGS = (
@@ -67,101 +58,10 @@ _NO_HARD_LINKS = {
     errno.EPERM,
     errno.EXDEV,
 }
-_NO_EXCLUSIVE_RENAME = {
-    errno.EINVAL,
-    errno.ENOSYS,
-    errno.ENOTSUP,
-    errno.EOPNOTSUPP,
-    errno.EPERM,
-}
-# a directory that cannot be synced is no failed publication
-_NO_DIRECTORY_SYNC = {
-    errno.EACCES,
-    errno.EBADF,
-    errno.EINVAL,
-    errno.ENOTSUP,
-    errno.EOPNOTSUPP,
-}
-# access denied, sharing violation, lock violation
-_WINDOWS_BUSY = {5, 32, 33}
-# about 2.5 s in all: how long virus scanners and indexers keep a file open
-_BUSY_PAUSES = tuple(0.01 * 2**n for n in range(8))
-
-
-class Anchor:
-    """A directory held open: what becomes of its path does not matter.
-
-    Where descriptors of directories are not supported, its absolute path.
-    """
-
-    __slots__ = ('fd', 'path')
-
-    def __init__(self, path: str) -> None:
-        self.path = (
-            path if path[:1] == '/' else os.path.join(os.getcwd(), path)
-        )
-        self.fd: int | None = None
-        if _HAS_DIR_FD:
-            self.fd = os.open(path or '.', _ANCHOR_FLAGS)
-        elif not stat.S_ISDIR(os.stat(self.path).st_mode):
-            raise NotADirectoryError(
-                errno.ENOTDIR, os.strerror(errno.ENOTDIR), path
-            )
-
-    def at(self, name: str) -> str:
-        """Return what leads to `name`, together with `dir_fd=self.fd`."""
-        return os.path.join(self.path, name) if self.fd is None else name
-
-    def status(self, name: str) -> os.stat_result | None:
-        """Return what is there under `name`, link or file, or None."""
-        try:
-            return os.stat(
-                self.at(name), dir_fd=self.fd, follow_symlinks=False
-            )
-        except FileNotFoundError:
-            return None
-
-    def open(self, name: str, flags: int, mode: int = 0o777) -> int:
-        """Open `name` in this directory."""
-        return os.open(self.at(name), flags, mode, dir_fd=self.fd)
-
-    def present_path(self) -> str:
-        """Return where the directory is now, as far as the system tells."""
-        try:
-            return os.readlink(f'/proc/self/fd/{self.fd}')
-        except OSError:
-            return self.path
-
-    def sync(self) -> None:
-        """Make the entries of this directory survive a power failure."""
-        sync_directory('.' if self.fd is not None else self.path, self.fd)
-
-    def close(self) -> None:
-        """Let go of the directory."""
-        if self.fd is not None:
-            os.close(self.fd)
-
-
-def sync_directory(path: str, dir_fd: int | None = None) -> None:
-    """Sync a directory, where the system can and lets us."""
-    flags = os.O_RDONLY | getattr(os, 'O_DIRECTORY', 0)
-    try:
-        fd = os.open(path, flags, dir_fd=dir_fd)
-    except PermissionError:
-        return
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno not in _NO_DIRECTORY_SYNC:
-            raise
-    finally:
-        os.close(fd)
 
 
 def sync_file(fd: int, durable: str | bool) -> None:
     """Bring what was written to the disk; 'data' leaves out timestamps."""
-    if durable is False:
-        return
     if sys.platform == 'darwin':
         try:
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
@@ -173,45 +73,12 @@ def sync_file(fd: int, durable: str | bool) -> None:
         os.fsync(fd)
 
 
-def open_draft(anchor: Anchor, mode: int) -> Draft:
-    """Open a new file in `anchor`; the umask applies to `mode`."""
-    if _NAMELESS_FLAG and anchor.fd is not None:
-        try:
-            flags = _NAMELESS_FLAG | os.O_RDWR
-            fd = os.open('.', flags, mode, dir_fd=anchor.fd)
-        except OSError as error:
-            if error.errno not in _NO_NAMELESS_FILES:
-                raise
-        else:
-            return Draft(anchor, fd, None)
-    return _open_named_draft(anchor, mode)
-
-
 def _random_name(suffix: str) -> str:
     return f'.portalocker.{os.urandom(8).hex()}.{suffix}'
 
 
-def _open_named_draft(anchor: Anchor, mode: int) -> Draft:
-    for _ in range(_NAMES_TRIED):
-        name = _random_name('tmp')
-        try:
-            fd = anchor.open(name, _NAMED_FLAGS, mode)
-        except FileExistsError:
-            continue
-        if _is_ours_alone(fd):
-            return Draft(anchor, fd, name)
-        os.close(fd)
-    raise FileExistsError(
-        errno.EEXIST, 'cannot find a free temporary name', anchor.path
-    )
-
-
-def _is_ours_alone(fd: int) -> bool:
-    """False where somebody took the file for a dead writer's meanwhile."""
-    return _lock_as_alive(fd) and os.fstat(fd).st_nlink > 0
-
-
 def _lock_as_alive(fd: int) -> bool:
+    """False where somebody took the file for a dead writer's."""
     if sys.platform != 'win32':  # there, an open file cannot be removed
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -222,21 +89,47 @@ def _lock_as_alive(fd: int) -> bool:
     return True
 
 
-class Draft:
-    """A file that nobody can find yet.
+class Draft(_publication_directory.Directory):
+    """A directory held open, and a file in it that nobody can find yet.
 
     `fd`
-        its descriptor, ours alone; -1 once closed.
+        the file's descriptor, ours alone; -1: not open.
     `name`
         its temporary name; None: it has none, or none any more.
     """
 
-    __slots__ = ('anchor', 'fd', 'name')
+    fd = -1
+    name: str | None = None
 
-    def __init__(self, anchor: Anchor, fd: int, name: str | None) -> None:
-        self.anchor = anchor
-        self.fd = fd
-        self.name = name
+    def open(self, mode: int) -> int:
+        """Open a new file; the umask applies to `mode`."""
+        if _NAMELESS_FLAG and self.dir_fd is not None:
+            try:
+                self.fd = os.open(
+                    '.', _NAMELESS_FLAG | os.O_RDWR, mode, dir_fd=self.dir_fd
+                )
+            except OSError as error:
+                if error.errno not in _NO_NAMELESS_FILES:
+                    raise
+            else:
+                return self.fd
+        self.fd, self.name = self._opened_with_name(mode)
+        return self.fd
+
+    def _opened_with_name(self, mode: int) -> tuple[int, str]:
+        for _ in range(_NAMES_TRIED):
+            name = _random_name('tmp')
+            try:
+                fd = self.open_name(name, _NAMED_FLAGS, mode)
+            except FileExistsError:
+                continue
+            # somebody may have removed it before it was locked
+            if _lock_as_alive(fd) and os.fstat(fd).st_nlink > 0:
+                return fd, name
+            os.close(fd)
+        raise FileExistsError(
+            errno.EEXIST, 'cannot find a free temporary name', self.path
+        )
 
     def appear_as(self, name: str) -> None:
         """Appear under a new name.
@@ -244,20 +137,27 @@ class Draft:
         Raises FileExistsError where the name exists, and never replaces it:
         of several that try at the same time, one wins.
         """
-        if sys.platform == 'win32':
-            self._rename_with(os.rename, name)
-            self.name = None
+        if self.name is None and self._linked(name):
             return
         if self.name is None:
-            if self._linked(name):
-                return
             self._continue_in_named_file()
+        self._rename_to_new(name)
+        self.name = None
+
+    def _rename_to_new(self, name: str) -> None:
         assert self.name is not None
-        if self._linked(name):
-            self._remove_name()
+        if sys.platform == 'win32':
+            self._rename_with(os.rename, name)
+        elif self._linked(name):
+            try:
+                self._remove_name()
+            except OSError:
+                pass  # it has appeared; the rest is the reaper's
         else:
-            rename_to_new_name(self.anchor, self.name, name)
-            self.name = None
+            assert self.dir_fd is not None
+            _publication_renaming.rename_to_new_name(
+                self.dir_fd, self.name, self.dir_fd, name
+            )
 
     def replace(self, name: str) -> None:
         """Appear under a name, in place of what is there."""
@@ -279,7 +179,7 @@ class Draft:
         except OSError:
             kept = self.name  # it leads there as well
         self.name = None
-        return os.path.join(self.anchor.present_path(), kept)
+        return os.path.join(self.present_path(), kept)
 
     def disown(self) -> None:
         """In a forked child: leave file and name to the parent."""
@@ -289,52 +189,64 @@ class Draft:
         os.close(nowhere)
 
     def discard(self) -> None:
-        """Close the file; what has not appeared vanishes."""
-        self.close()
-        self._remove_name()
+        """Close all; what has not appeared vanishes."""
+        try:
+            self._close_file()
+            if self.name is not None:
+                self._remove_name()
+        finally:
+            self.close()
 
-    def close(self) -> None:
-        """Close the descriptor."""
+    def _close_file(self) -> None:
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             os.close(fd)
 
     def _remove_name(self) -> None:
-        name, self.name = self.name, None
-        if name is None:
-            return
+        assert self.name is not None
         try:
-            os.unlink(self.anchor.at(name), dir_fd=self.anchor.fd)
+            os.unlink(self.at(self.name), dir_fd=self.dir_fd)
         except FileNotFoundError:
-            return  # renamed by an interrupted step, or cleaned up
+            pass  # renamed by an interrupted step, or cleaned up
+        self.name = None
 
     def _rename_with(self, rename: Callable[..., None], name: str) -> None:
         assert self.name is not None
         if sys.platform == 'win32':
-            self.close()
-        anchor = self.anchor
-        _insist(
+            self._close_file()
+        _publication_renaming.insist(
             rename,
-            anchor.at(self.name),
-            anchor.at(name),
-            src_dir_fd=anchor.fd,
-            dst_dir_fd=anchor.fd,
+            self.at(self.name),
+            self.at(name),
+            src_dir_fd=self.dir_fd,
+            dst_dir_fd=self.dir_fd,
         )
 
     def _linked(self, name: str) -> bool:
         """Link the draft; False where the system cannot."""
-        anchor = self.anchor
-        is_nameless = self.name is None
-        source = self.name or f'/proc/self/fd/{self.fd}'
         try:
-            # with a dir_fd, Python calls linkat(), and that can follow
-            os.link(
-                source if is_nameless else anchor.at(source),
-                anchor.at(name),
-                src_dir_fd=anchor.fd,
-                dst_dir_fd=anchor.fd,
-                follow_symlinks=is_nameless,
-            )
+            if self.name is None:
+                # with a dir_fd, Python calls linkat(), and that can follow
+                os.link(
+                    f'/proc/self/fd/{self.fd}',
+                    name,
+                    src_dir_fd=self.dir_fd,
+                    dst_dir_fd=self.dir_fd,
+                    follow_symlinks=True,
+                )
+            else:
+                os.link(
+                    self.at(self.name),
+                    self.at(name),
+                    src_dir_fd=self.dir_fd,
+                    dst_dir_fd=self.dir_fd,
+                    follow_symlinks=False,
+                )
+        except FileExistsError:
+            # NFS: the answer to a call that made the link can get lost
+            found = self.status(name)
+            if not found or not os.path.samestat(found, os.fstat(self.fd)):
+                raise
         except OSError as error:
             if error.errno in _NO_HARD_LINKS:
                 return False
@@ -351,21 +263,22 @@ class Draft:
 
     def _continue_in_named_file(self) -> None:
         """A nameless file that can get no name is copied to one that has."""
-        named = _open_named_draft(self.anchor, 0o600)
+        fd, name = self._opened_with_name(0o600)
         try:
-            _copy_content(self.fd, named.fd)
+            _copy_content(self.fd, fd)
             _publication_attributes.carry_attributes_over(
                 self.fd,
                 os.fstat(self.fd),
-                named.fd,
+                fd,
                 _publication_attributes.KINDS_OF_ATTRIBUTES,
             )
-            sync_file(named.fd, 'file')
+            sync_file(fd, 'file')
         except BaseException:
-            named.discard()
+            os.close(fd)
+            os.unlink(self.at(name), dir_fd=self.dir_fd)
             raise
-        self.close()
-        self.fd, self.name = named.fd, named.name
+        self._close_file()
+        self.fd, self.name = fd, name
 
 
 def _copy_content(old: int, new: int) -> None:
@@ -373,71 +286,3 @@ def _copy_content(old: int, new: int) -> None:
     while chunk := os.read(old, 1 << 20):
         while chunk:
             chunk = chunk[os.write(new, chunk) :]
-
-
-def _insist(call: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-    """Call until nobody is in the way for a moment any more."""
-    for pause in _BUSY_PAUSES:
-        try:
-            call(*args, **kwargs)
-        except OSError as error:
-            if (
-                not isinstance(error, BlockingIOError)
-                and getattr(error, 'winerror', None) not in _WINDOWS_BUSY
-            ):
-                raise
-        else:
-            return
-        time.sleep(pause)
-    call(*args, **kwargs)
-
-
-def rename_to_new_name(anchor: Anchor, old: str, new: str) -> None:
-    """Rename without hard links; FileExistsError where `new` exists."""
-    try:
-        _rename_exclusively(anchor, old, new)
-    except OSError as error:
-        if error.errno not in _NO_EXCLUSIVE_RENAME:
-            raise
-        _rename_under_directory_lock(anchor, old, new)
-
-
-def _rename_exclusively(anchor: Anchor, old: str, new: str) -> None:
-    """Rename in one step that refuses to replace: renameat2(2)."""
-    assert anchor.fd is not None
-    try:
-        import ctypes
-
-        libc = ctypes.CDLL(None, use_errno=True)
-        renameat2 = libc.renameat2
-    except (ImportError, AttributeError):
-        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
-    no_replace = 1  # RENAME_NOREPLACE of linux/fs.h
-    failed = renameat2(
-        ctypes.c_int(anchor.fd),
-        ctypes.c_char_p(os.fsencode(old)),
-        ctypes.c_int(anchor.fd),
-        ctypes.c_char_p(os.fsencode(new)),
-        ctypes.c_uint(no_replace),
-    )
-    if failed:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), new)
-
-
-def _rename_under_directory_lock(anchor: Anchor, old: str, new: str) -> None:
-    """Look and rename while no other publication can come in between.
-
-    Others who create `new` without the lock can be replaced.
-    """
-    if sys.platform != 'win32':
-        fd = anchor.open('.', os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            _insist(fcntl.flock, fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if anchor.status(new) is not None:
-                raise FileExistsError(
-                    errno.EEXIST, os.strerror(errno.EEXIST), new
-                )
-            os.rename(old, new, src_dir_fd=anchor.fd, dst_dir_fd=anchor.fd)
-        finally:
-            os.close(fd)

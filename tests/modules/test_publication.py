@@ -19,6 +19,7 @@ from portalocker import (
     _publication,
     _publication_attributes,
     _publication_draft,
+    _publication_renaming,
     exceptions,
 )
 
@@ -33,7 +34,7 @@ NOBODY = 65534
 LONG = 60  # seconds; reached by a failure only
 KILLS = 600 if os.environ.get('PORTALOCKER_STRESS') == '1' else 30
 
-AtomicWriter = _publication.AtomicWriter
+AtomicWriter = _publication.open_atomic
 
 
 def _file_systems() -> list[str]:
@@ -81,9 +82,7 @@ def _without_links(patch: pytest.MonkeyPatch) -> None:
 
 def _without_exclusive_rename(patch: pytest.MonkeyPatch) -> None:
     _without_links(patch)
-    patch.setattr(
-        _publication_draft, '_rename_exclusively', _refuse(errno.ENOSYS)
-    )
+    patch.setattr(_publication_renaming, '_rename', _refuse(errno.ENOSYS))
 
 
 WAYS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
@@ -516,14 +515,13 @@ class TestNamedDraft:
 
 @pytest.mark.usefixtures('way')
 def test_draft_that_appeared_has_one_name(place: pathlib.Path) -> None:
-    anchor = _publication_draft.Anchor(str(place))
-    draft = _publication_draft.open_draft(anchor, 0o666)
+    draft = _publication_draft.Draft(str(place))
+    draft.open(0o666)
     try:
         draft.appear_as('new')
         assert _names(place) == ['new']
     finally:
         draft.discard()
-        anchor.close()
     assert _names(place) == ['new']
 
 
@@ -604,21 +602,6 @@ def test_copy_that_fails_leaves_nothing(
     ):
         fh.write(b'payload')
     assert _names(place) == []
-
-
-@needs_linux
-def test_exclusive_rename_refuses_what_exists(place: pathlib.Path) -> None:
-    anchor = _publication_draft.Anchor(str(place))
-    try:
-        (place / 'old').touch()
-        (place / 'directory').mkdir()
-        for name in ('old', 'directory'):
-            with pytest.raises(FileExistsError):
-                _publication_draft._rename_exclusively(anchor, 'old', name)
-        _publication_draft._rename_exclusively(anchor, 'old', 'new')
-    finally:
-        anchor.close()
-    assert _names(place) == ['directory', 'new']
 
 
 def test_publication_waits_for_the_directory_lock(
