@@ -111,10 +111,11 @@ def lock(fd: int, path: Any, *, shared: bool) -> None:
 
 
 def _flock(fd: int, *, shared: bool) -> None:
-    if sys.platform == 'win32':
+    if sys.platform != 'win32':
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    else:
         raise NotImplementedError('cannot lock directories on Windows')
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    fcntl.flock(fd, kind | fcntl.LOCK_NB)
 
 
 def _hold_by_file(path: str) -> int:

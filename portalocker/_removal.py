@@ -13,6 +13,7 @@ from _weakref import ref
 from . import (
     _file_identity,
     _opening,
+    _this_process,
     _wakeup,
     constants,
     exceptions,
@@ -139,7 +140,7 @@ class Remains:
         self._companions = companions
         self._fh = ref(fh, self._collected)
         _remains[id(self)] = self
-        _remove_at_exit()
+        _this_process.call_at_exit(_remove_all_remains)
 
     def detach(self) -> None:
         """The lock was released: nothing is left to do."""
@@ -168,31 +169,7 @@ class Remains:
             reap(self._path, self._companions)
 
 
-_exit_hook_pid: int | None = None
-
-
-def _remove_at_exit() -> None:
-    """Have the remains removed at the end of this very process."""
-    # Not at import: a child of multiprocessing forgets the hooks that it
-    # inherited, and before Python 3.13 runs its own kind of hooks only
-    global _exit_hook_pid
-    if _exit_hook_pid == os.getpid():
-        return
-    _exit_hook_pid = os.getpid()
-    import atexit
-    import sys
-
-    atexit.register(_remove_all_remains)
-    multiprocessing_util = sys.modules.get('multiprocessing.util')
-    if multiprocessing_util is not None:
-        multiprocessing_util.Finalize(
-            None, _remove_all_remains, exitpriority=100
-        )
-
-
 def _remove_all_remains() -> None:
-    if _exit_hook_pid != os.getpid():
-        return
     for remains in list(_remains.values()):
         try:
             remains.remove()

@@ -320,7 +320,7 @@ class _OpenDirectory(_Directory):
             return
         self.is_opened_up = True
         try:
-            os.fchmod(self.place, stat.S_IRWXU)
+            os.chmod(self.place, stat.S_IRWXU)  # a descriptor
         except OSError:
             pass  # the step that needs it fails, and tells
         if hasattr(os, 'chflags'):

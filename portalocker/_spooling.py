@@ -1,0 +1,254 @@
+"""A file in memory that moves to a file of the system when it grows."""
+
+from __future__ import annotations
+
+import io
+import os
+from _warnings import warn as warn_now
+
+from . import _owned_file
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from types import TracebackType
+    from typing import Any, Self
+
+
+def _delegate(name: str) -> Any:
+    """Return a method that calls the present file's method."""
+
+    def method(self: SpooledFile, *args: Any) -> Any:
+        return getattr(self._file, name)(*args)
+
+    method.__name__ = name
+    method.__qualname__ = f'SpooledTemporaryFile.{name}'
+    method.__doc__ = f'Call `{name}` of the file, wherever it is now.'
+    return method
+
+
+def _delegated(name: str) -> Any:
+    """Return a property that asks the present file."""
+    return property(
+        lambda self: getattr(self._file, name),
+        doc=f'The `{name}` of the file, wherever it is now.',
+    )
+
+
+def _in_memory(mode: str, memory: io.BytesIO) -> Any:
+    """Return `memory` with no more methods than the mode allows."""
+    if '+' in mode:
+        return memory
+    if 'r' in mode:
+        return io.BufferedReader(memory)
+    return io.BufferedWriter(memory)
+
+
+#: bytes that one character needs at most, in any encoding, escaped
+_MOST_BYTES = 24
+
+
+class SpooledFile(io.IOBase):
+    """The mechanism; `_open_file` says where it moves to."""
+
+    _file: Any = None
+
+    def __init__(
+        self,
+        max_size: int = 0,
+        mode: str = 'w+b',
+        buffering: int = -1,
+        encoding: str | None = None,
+        newline: str | None = None,
+        suffix: Any = None,
+        prefix: Any = None,
+        dir: Any = None,
+        *,
+        errors: str | None = None,
+    ) -> None:
+        self._memory: Any = io.BytesIO()
+        self._is_text = 'b' not in mode
+        if mode == 'w+b':
+            self._file = self._memory
+        elif self._is_text:
+            encoding = io.text_encoding(encoding)
+            self._file = io.TextIOWrapper(
+                _in_memory(mode, self._memory), encoding, errors, newline
+            )
+        else:
+            self._file = _in_memory(mode, self._memory)
+        self._max_size = max_size
+        self._rolled = False
+        self._TemporaryFileArgs: dict[str, Any] = {
+            'mode': mode,
+            'buffering': buffering,
+            'suffix': suffix,
+            'prefix': prefix,
+            'encoding': encoding,
+            'newline': newline,
+            'dir': dir,
+            'errors': errors,
+        }
+
+    __class_getitem__: Any = classmethod(_owned_file.GenericAlias)
+
+    def _open_file(self) -> Any:
+        raise NotImplementedError
+
+    def rollover(self) -> None:
+        """Move to a file of the system; on failure, stay as it is."""
+        if self._rolled:
+            return
+        old = self._file
+        position = old.tell()
+        old.flush()
+        content = self._memory.getvalue()
+        try:
+            new = self._open_file()
+            try:
+                _write_all(new.fileno(), content)
+                new.seek(position)
+            except BaseException:
+                new.close()
+                raise
+        except OSError as error:
+            error.add_note(
+                f'all {len(content)} bytes of the file are kept in memory'
+            )
+            raise
+        self._file = new
+        self._rolled = True
+        self._memory = None
+
+    def write(self, data: Any) -> int:
+        """Write, moving to a file of the system if it gets too large.
+
+        Where that fails, nothing of `data` was written.
+        """
+        if self._rolled or self._max_size <= 0:
+            return self._file.write(data)  # type: ignore[no-any-return]
+        if self._is_text:
+            return self._write_text(data)
+        size = len(data) if type(data) is bytes else _size_of(data)
+        if self._file.tell() + size > self._max_size:
+            self.rollover()
+        return self._file.write(data)  # type: ignore[no-any-return]
+
+    def _write_text(self, text: str) -> int:
+        file, memory = self._file, self._memory
+        position = file.tell()
+        is_near = position + _MOST_BYTES * len(text) > self._max_size
+        before = memory.getvalue() if is_near else b''
+        written = file.write(text)
+        if is_near and file.tell() > self._max_size:
+            try:
+                self.rollover()
+            except BaseException:
+                memory.seek(0)
+                memory.truncate()
+                memory.write(before)
+                file.seek(position)
+                raise
+        return written  # type: ignore[no-any-return]
+
+    def writelines(self, lines: Iterable[Any]) -> None:
+        """Write each line, as `write` does."""
+        for line in lines:
+            self.write(line)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Cut the file at its position, or at `size`, which may be longer."""
+        if size is not None and 0 < self._max_size < size:
+            self.rollover()
+        return self._file.truncate(size)  # type: ignore[no-any-return]
+
+    def fileno(self) -> int:
+        """Move to a file of the system and return its descriptor."""
+        self.rollover()
+        return self._file.fileno()  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Close the file: its content is gone."""
+        self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the file was closed."""
+        file = self._file
+        return file is not None and file.closed
+
+    @property
+    def name(self) -> int | None:
+        """The descriptor; None while it is in memory."""
+        return getattr(self._file, 'name', None)
+
+    @property
+    def mode(self) -> str:
+        """How it was opened."""
+        if self._rolled:
+            return self._file.mode  # type: ignore[no-any-return]
+        mode: str = self._TemporaryFileArgs['mode']
+        return mode
+
+    def __enter__(self) -> Self:
+        if self._file.closed:
+            raise ValueError('cannot enter a closed file')
+        return self
+
+    def __exit__(
+        self,
+        exc: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def __iter__(self) -> SpooledFile:
+        return self
+
+    def __next__(self) -> Any:
+        # through the present file: it may move between two lines
+        line = self._file.readline()
+        if not line:
+            raise StopIteration
+        return line
+
+    def __del__(self, warn: Callable[..., None] = warn_now) -> None:
+        file = self._file
+        if file is None or file.closed:
+            return
+        warn(f'Unclosed file {self!r}', ResourceWarning, 2, self)
+        file.close()
+
+    detach = _delegate('detach')
+    flush = _delegate('flush')
+    isatty = _delegate('isatty')
+    read = _delegate('read')
+    read1 = _delegate('read1')
+    readable = _delegate('readable')
+    readinto = _delegate('readinto')
+    readinto1 = _delegate('readinto1')
+    readline = _delegate('readline')
+    readlines = _delegate('readlines')
+    seek = _delegate('seek')
+    seekable = _delegate('seekable')
+    tell = _delegate('tell')
+    writable = _delegate('writable')
+    encoding = _delegated('encoding')
+    errors = _delegated('errors')
+    newlines = _delegated('newlines')
+
+
+def _size_of(data: Any) -> int:
+    try:
+        return memoryview(data).nbytes
+    except TypeError:
+        return 0  # write() will refuse it
+
+
+def _write_all(fd: int, content: bytes) -> None:
+    """Write from the start of a new file, and go back there."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+    os.lseek(fd, 0, os.SEEK_SET)
