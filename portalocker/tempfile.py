@@ -469,13 +469,31 @@ def mktemp(
 # -- files that are removed when they are closed --
 
 
-def _is_usual(mode: str, buffering: int, *others: object) -> bool:
-    """Whether `io.open` does nothing but what `_open_buffered` does."""
-    return (
+def _open(
+    opener: Callable[..., int],
+    dir: Any,
+    mode: str,
+    buffering: int,
+    encoding: str | None,
+    errors: str | None,
+    newline: str | None,
+) -> Any:
+    """Open what `opener` gives; the usual mode without detours."""
+    if (
         mode == 'w+b'
         and buffering == -1
-        and others == (None, None, None)
+        and encoding is errors is newline is None
         and _io.open is _io_open
+    ):
+        return _open_buffered(opener())
+    return _io.open(
+        dir,
+        mode,
+        buffering,
+        encoding=encoding,
+        errors=errors,
+        newline=newline,
+        opener=opener,
     )
 
 
@@ -547,21 +565,10 @@ def NamedTemporaryFile(
         fd, name = _mkstemp_inner(dir, prefix, suffix, flags, output_type)
         return fd
 
+    if 'b' not in mode:
+        encoding = _io.text_encoding(encoding)
     try:
-        if _is_usual(mode, buffering, encoding, newline, errors):
-            file = _open_buffered(opener())
-        else:
-            if 'b' not in mode:
-                encoding = _io.text_encoding(encoding)
-            file = _io.open(
-                dir,
-                mode,
-                buffering=buffering,
-                encoding=encoding,
-                errors=errors,
-                newline=newline,
-                opener=opener,
-            )
+        file = _open(opener, dir, mode, buffering, encoding, errors, newline)
         try:
             _name_raw(file, name)
             return _TemporaryFileWrapper(file, name, delete, delete_on_close)
@@ -629,19 +636,9 @@ def TemporaryFile(
             new_fd = _open_unlinked(prefix, suffix, dir, output_type)
         return new_fd
 
-    if _is_usual(mode, buffering, encoding, newline, errors):
-        return _open_buffered(opener())
     if 'b' not in mode:
         encoding = _io.text_encoding(encoding)
-    file = _io.open(
-        dir,
-        mode,
-        buffering=buffering,
-        encoding=encoding,
-        errors=errors,
-        newline=newline,
-        opener=opener,
-    )
+    file = _open(opener, dir, mode, buffering, encoding, errors, newline)
     try:
         _name_raw(file, new_fd)
     except BaseException:

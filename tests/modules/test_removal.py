@@ -298,18 +298,6 @@ def test_what_was_closed_by_hand_is_reaped_at_the_end(path: str) -> None:
     assert not os.path.exists(path)
 
 
-def test_nothing_is_removed_at_the_end_of_another_process(
-    path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    handle = Handle()
-    remains = _removal.Remains(handle, path, (), is_shared=False)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, 'getpid', lambda: -1)
-        _removal._remove_all_remains()
-    assert os.path.exists(path)
-    remains.detach()
-
-
 def test_importing_the_package_registers_no_end() -> None:
     import subprocess
 
