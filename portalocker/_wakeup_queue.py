@@ -89,7 +89,9 @@ class Ticket:
         '_file',
         '_is_first',
         '_listener',
+        '_nobody_ahead',
         '_spent',
+        '_who_is_ahead',
         'ahead',
         'number',
         'predecessor',
@@ -105,6 +107,10 @@ class Ticket:
         self._fd = fd
         self._file = file
         self.number = number
+        # Asked when every microsecond counts: the question, and its answer
+        line = (constants.TICKET_BASE, number - constants.TICKET_BASE)
+        self._who_is_ahead = _record_lock.pack_range(_WRITE_LOCK, *line)
+        self._nobody_ahead = _record_lock.pack_range(_NO_LOCK, *line)
         # Successors are connected to it; closing it wakes them
         self._listener = listener
         #: readable when our predecessor is gone
@@ -120,7 +126,9 @@ class Ticket:
 
     def is_first(self) -> bool:
         """Whether nobody is before us; nobody arrives there any more."""
-        self._is_first = self._is_first or self.first_ahead() is None
+        if not self._is_first:
+            answer = fcntl.fcntl(self._fd, _GET_LOCK, self._who_is_ahead)
+            self._is_first = answer == self._nobody_ahead
         return self._is_first
 
     def _last_ahead(self) -> int | None:
