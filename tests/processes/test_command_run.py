@@ -354,6 +354,7 @@ class TestSignals:
     ) -> None:
         with holding(path) as process:
             process.send_signal(signal.SIGTERM)
+            process.wait()  # first: the end of its input ends it as well
             process.communicate()
         assert process.returncode == 128 + signal.SIGTERM
         assert run('-n', path, '--', *python('')).returncode == 0
