@@ -14,6 +14,7 @@ from . import (
     _opening,
     _owner,
     _wakeup,
+    _wakeup_queue,
     exceptions,
     portalocker,
 )
@@ -28,15 +29,28 @@ if TYPE_CHECKING:
     # Gives the attempts, and spends the time between them in what it is given
     Ticking = Callable[[Callable[[float], object]], Iterator[int]]
 
-    class Door(Protocol):
-        """What has to be opened and locked."""
+    class AtPath(Protocol):
+        """What is at a path."""
 
         # Where the file is that `_get_fh()` opens
         _path: Any
 
+    class Door(AtPath, Protocol):
+        """What has to be opened and locked."""
+
         def _get_fh(self) -> Any: ...
 
         def _get_lock(self, fh: Any) -> Any: ...
+
+    class DescriptorDoor(AtPath, Protocol):
+        """A door whose handles are bare descriptors."""
+
+        # Whether waiters stand in line there, as far as we know
+        _has_line: bool
+        # How it is locked, without waiting
+        _try_flags: int
+
+        def _get_fh(self) -> int: ...
 
 
 def descriptor_of(fh: Any) -> int:
@@ -60,7 +74,7 @@ def try_to_hold(door: Door, fh: Any, opened: os.stat_result) -> bool:
     )
 
 
-def is_at_its_path(door: Door, fh: Any, opened: os.stat_result) -> bool:
+def is_at_its_path(door: AtPath, fh: Any, opened: os.stat_result) -> bool:
     """Whether the path that `fh` was opened by still leads to its file."""
     path = getattr(fh, 'name', None)
     if not isinstance(path, (str, bytes)):
@@ -93,6 +107,55 @@ def open_and_try(
         except BaseException:
             _opening.close_quietly(fh)
             raise
+
+
+def open_descriptor_and_try(
+    door: DescriptorDoor, may_wait: bool
+) -> tuple[int, os.stat_result | None]:
+    """`open_and_try` for a door that opens bare descriptors, in fewer calls.
+
+    Gives the descriptor, with its status exactly if we have to wait for it.
+    """
+    while True:
+        fd = door._get_fh()
+        try:
+            if may_wait and (
+                _wakeup_queue.somebody_waits(fd)
+                if door._has_line and not _wakeup.crowded
+                else _must_wait_there(door, fd)
+            ):
+                return fd, os.fstat(fd)
+            portalocker.lock(fd, door._try_flags)  # type: ignore[arg-type]
+            opened = os.fstat(fd)
+            # Who unlinks or replaces a lock file holds its lock, and leaves
+            # no name to a file that had one (but on network file systems)
+            is_there = (
+                opened.st_nlink == 1 and _wakeup.has_lines(opened.st_dev)
+            ) or is_at_its_path(door, fd, opened)
+        except exceptions.AlreadyLocked:
+            if may_wait:
+                return fd, os.fstat(fd)
+            os.close(fd)
+            raise
+        except BaseException:
+            os.close(fd)
+            raise
+        # No call between a lock that was taken and our caller: a signal
+        # handler that raises would leave it to nobody
+        if is_there:
+            return fd, None
+        os.close(fd)
+
+
+def _must_wait_there(door: DescriptorDoor, fd: int) -> bool:
+    """`must_wait`, which notes whether there are lines at all."""
+    device = os.fstat(fd).st_dev
+    door._has_line = portalocker.uses_flock() and _wakeup.is_orderly(
+        fd, device
+    )
+    if door._path in _wakeup.crowded:
+        return True
+    return door._has_line and _wakeup_queue.somebody_waits(fd)
 
 
 def must_wait(door: Door, fd: int, opened: os.stat_result) -> bool:

@@ -19,7 +19,11 @@ class Claimant:
     as anybody keeps it.
     """
 
-    __slots__ = ('__weakref__',)
+    __slots__ = ('__weakref__', 'ident')
+
+    def __init__(self) -> None:
+        #: the number of the thread; another one may have it later
+        self.ident = _thread.get_ident()
 
 
 def current_claimant() -> Claimant:

@@ -61,6 +61,10 @@ def is_orderly(fd: int, device: int) -> bool:
         return _is_orderly[device]
 
 
+#: the same for a device that may have been looked at; else None
+has_lines = _is_orderly.get
+
+
 def note_crowd(path: Any, had_to_wait: bool) -> None:
     """Remember for the next time whether there was a line at `path`."""
     if had_to_wait:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -60,6 +62,10 @@ class Holder:
             text += f' ({self.command})'
         if self.recorded:
             text += ', as recorded in its pid file'
+        if self.since is not None:
+            text += time.strftime(
+                ', since %Y-%m-%d %H:%M:%S', time.localtime(self.since)
+            )
         return text
 
     def __repr__(self) -> str:

@@ -140,8 +140,8 @@ def lock(file: types.FileArgument, flags: constants.LockFlags) -> None:
         if flags not in _LOCK_REQUESTS:
             check_flags(flags)
         try:
-            _flock(file.fileno(), flags)  # type: ignore[union-attr]
-        except AttributeError:
+            _flock(file, flags)
+        except TypeError:  # it says which kind of thing is missing
             _posix_locker_instance.lock(file, flags)
         except BlockingIOError as error:
             raise exceptions.AlreadyLocked(error, fh=file) from error
@@ -164,8 +164,8 @@ def unlock(file: types.FileArgument) -> None:
     is_usual = LOCKER is _flock
     if is_usual:
         try:
-            _flock(file.fileno(), _LOCK_UN)  # type: ignore[union-attr]
-        except AttributeError:
+            _flock(file, _LOCK_UN)
+        except TypeError:
             _posix_locker_instance.unlock(file)
         except OSError as error:
             raise _lock_failure(error, file) from error

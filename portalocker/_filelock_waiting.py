@@ -1,0 +1,175 @@
+"""How a FileLock waits, what it says meanwhile, and how it gives up."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import time
+
+from . import (
+    _deadline,
+    _deadlock,
+    _filelock_errors,
+    _holdings,
+    _owner,
+    _pacing,
+    exceptions,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+    from typing import Any, NoReturn
+
+# After it, once, the log is told whom we wait for
+WARN_AFTER_SECONDS = 5.0
+_DEBUG = 10
+
+# What programs, and their tests, look for in the log
+ATTEMPTING = 'Attempting to acquire lock %s on %s'
+ACQUIRED = 'Lock %s acquired on %s'
+RELEASING = 'Attempting to release lock %s on %s'
+RELEASED = 'Lock %s released on %s'
+_WAITING = 'Lock %s not acquired on %s, waiting %s seconds ...'
+_TIMED_OUT = 'Timeout on acquiring lock %s on %s'
+_FAILED = 'Failed to immediately acquire lock %s on %s'
+_CANCELLED = 'Cancellation requested for lock %s on %s'
+
+
+class Wish:
+    """What one `acquire()` asks for, beyond the first try."""
+
+    __slots__ = ('cancel_check', 'check_interval', 'may_wait', 'timeout')
+
+    def __init__(
+        self,
+        timeout: float,
+        poll_interval: float,
+        *,
+        blocking: bool,
+        cancel_check: Callable[[], object] | None,
+    ) -> None:
+        self.timeout = _deadline.INFINITY if timeout < 0 else timeout
+        self.check_interval = poll_interval
+        self.may_wait = blocking and timeout != 0
+        self.cancel_check = cancel_check
+
+    def is_endless(self) -> bool:
+        """Whether nothing but the lock ends the wait."""
+        return self.timeout == _deadline.INFINITY and self.cancel_check is None
+
+
+def is_logged() -> bool:
+    """Whether anybody reads what the logger `filelock` says."""
+    logging = sys.modules.get('logging')
+    return logging is not None and logging.getLogger('filelock').isEnabledFor(
+        _DEBUG
+    )
+
+
+def log(text: str, lock: Any, *more: object) -> None:
+    """Tell the log of an event in the life of a lock."""
+    import logging
+
+    logging.getLogger('filelock').debug(text, id(lock), lock.lock_file, *more)
+
+
+class Patience:
+    """Spends the pauses of one wait; tells the log when it becomes long."""
+
+    def __init__(self, lock: Any, wish: Wish, opened: os.stat_result) -> None:
+        self._lock = lock
+        self._wish = wish
+        self._warn_at: float | None = time.perf_counter() + WARN_AFTER_SECONDS
+        self._wait = None
+        if wish.is_endless():
+            self._wait = _deadlock.Wait(
+                _holdings.current_claimant(), opened, lock._path
+            )
+
+    def ticks(self, pause: Callable[[float], object]) -> Iterator[int]:
+        """Count the attempts; ends, or raises `Cancelled`, between two.
+
+        Raises `Deadlock` before the first one where none would succeed.
+        """
+        wish, lock = self._wish, self._lock
+        if self._wait is not None:
+            self._wait.__enter__()
+        for tick in _pacing.ticks(
+            wish.timeout,
+            wish.check_interval,
+            lambda seconds: self._spend(seconds, pause),
+        ):
+            if tick == 1 and is_logged():
+                log(_WAITING, lock, wish.check_interval)
+            if tick and wish.cancel_check is not None and wish.cancel_check():
+                if is_logged():
+                    log(_CANCELLED, lock)
+                raise _filelock_errors.Cancelled(lock.lock_file)
+            yield tick
+
+    def end(self) -> None:
+        """The wait is over."""
+        if self._wait is not None:
+            self._wait.__exit__()
+
+    def _spend(self, seconds: float, pause: Callable[[float], object]) -> None:
+        if self._warn_at is not None:
+            until_warning = self._warn_at - time.perf_counter()
+            if until_warning <= 0:
+                self._warn()
+            else:
+                seconds = min(seconds, until_warning)
+        pause(seconds)
+
+    def _warn(self) -> None:
+        import logging
+
+        self._warn_at = None
+        holders = _owner.holders_of(self._lock._path)
+        logging.getLogger('filelock').warning(
+            'Lock %s on %s is still not acquired after %g seconds, held by %s',
+            id(self._lock),
+            self._lock.lock_file,
+            WARN_AFTER_SECONDS,
+            ', '.join(map(str, holders)) or 'nobody the system names',
+        )
+
+
+def raise_for(lock: Any, failure: exceptions.LockException) -> NoReturn:
+    """Raise what a FileLock says where the engine said this."""
+    if isinstance(
+        failure, (_filelock_errors.Timeout, exceptions.DeadlockError)
+    ):
+        raise failure
+    if isinstance(failure, exceptions.AlreadyLocked):
+        raise _timeout(lock, failure) from None
+    cause = failure.__cause__
+    if not isinstance(cause, OSError):
+        raise failure
+    if cause.errno in (errno.ENOSYS, errno.EOPNOTSUPP):
+        raise NotImplementedError(
+            f'cannot lock {lock.lock_file!r}: its file system has no locks; '
+            'use SoftFileLock instead'
+        ) from cause
+    raise OSError(cause.errno, cause.strerror, lock.lock_file) from cause
+
+
+def _timeout(
+    lock: Any, failure: exceptions.AlreadyLocked
+) -> _filelock_errors.Timeout:
+    has_waited = failure.waited is not None
+    if is_logged():
+        log(_TIMED_OUT if has_waited else _FAILED, lock)
+    holders = failure.holders
+    if not has_waited:
+        holders = _owner.holders_of(lock._path)
+    for holder in holders[:1]:
+        _owner.since_when(holder, lock._path)
+    return _filelock_errors.Timeout(
+        lock.lock_file,
+        holders[0] if holders else None,
+        others=holders[1:],
+        waited=failure.waited,
+    )

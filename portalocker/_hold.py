@@ -1,0 +1,83 @@
+"""What this process holds through bare descriptors, and what a child forgets.
+
+A lock object has one `Hold` for all its life. Its fields belong to whoever
+holds the system's lock: they are written after it was taken and before it is
+let go, so threads that contend for one object need no other lock.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+# Every hold of this process that is held
+held: set[Hold] = set()
+
+
+class Hold:
+    """One lock, as this process holds it.
+
+    owner | the lock is
+    ------|---------------------------------------------
+    None  | free, or not ours
+    other | held by this task or thread, `depth` times
+    """
+
+    __slots__ = (
+        'depth',
+        'fd',
+        'is_logged',
+        'owner',
+        'path',
+        'region',
+        'turn',
+    )
+
+    def __init__(self) -> None:
+        self.owner: Any = None
+        self.fd = -1
+        self.depth = 0
+        # Closed when we let go, which wakes the next in line
+        self.turn: Any = None
+        #: where the file is, for messages
+        self.path: Any = None
+        self.is_logged = False
+        #: when it began, where somebody counts
+        self.region: Any = None
+
+
+def clean_up(fd: int, turn: Any) -> OSError | None:
+    """The lock is let go: wake the next in line, then close and forget.
+
+    Gives the error of the close, which lost nothing: nothing was written.
+    """
+    error = None
+    if turn is not None:
+        turn.close()
+    try:
+        if fd >= 0:
+            os.close(fd)
+    except OSError as failure:
+        error = failure
+    if turn is not None:
+        turn.clean_up()
+    return error
+
+
+def _forget_parent() -> None:
+    for hold in held:
+        hold.owner = None
+        if hold.turn is not None:
+            hold.turn.abandon()
+        if hold.fd >= 0:
+            # Only our copy: the parent keeps the open file, and its lock
+            os.close(hold.fd)
+    held.clear()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_forget_parent)

@@ -1,0 +1,131 @@
+"""FileLock: re-entrant and counted, for programs written for `filelock`.
+
+`from portalocker.filelock import FileLock, Timeout` replaces the import from
+the library of that name; docs/how_to/migrate.rst tells what differs.
+
+>>> import os, tempfile
+>>> path = os.path.join(tempfile.mkdtemp(), 'cache.lock')
+>>> lock = FileLock(path, timeout=10)
+>>> with lock:
+...     with lock:
+...         lock.lock_counter
+2
+>>> lock.is_locked
+False
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import (
+    _acquisition,
+    _filelock_opening,
+    _filelock_waiting,
+    constants,
+    exceptions,
+    portalocker,
+)
+from ._deadlock import Deadlock
+from ._filelock_base import AcquireReturnProxy, BaseFileLock
+from ._filelock_errors import Cancelled, Timeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = [
+    'AcquireReturnProxy',
+    'BaseFileLock',
+    'Cancelled',
+    'Deadlock',
+    'FileLock',
+    'Timeout',
+]
+
+
+class FileLock(BaseFileLock):
+    """A lock on the file at a path, between processes, threads and tasks.
+
+    Whoever holds it may take it again, and has to release it as often. One
+    object, or many objects on one path, exclude everybody else: other
+    processes, other threads, and other tasks of the same thread. The system
+    lets go for a process that ends. The lock file stays.
+
+    `lock_file`
+        the path; the file and missing parents are made by `acquire()`. A
+        relative path leads to where it does when the lock is acquired.
+    `timeout`
+        seconds to wait; below zero: for ever, 0: one attempt.
+    `mode`
+        permissions of a file that is created, whatever the umask; -1: 0o666
+        without the umask's. A file that exists keeps its own.
+    `thread_local`
+        whether changed settings, `is_locked` and `release()` are those of the
+        calling thread or task; else anybody may release for the holder. It
+        never lets two in.
+    `blocking`
+        whether to wait at all.
+    `is_singleton`
+        make one object for each path: then it may be taken again through
+        every `FileLock(path, is_singleton=True)`.
+    `poll_interval`
+        seconds between two attempts, at most; most waits are woken.
+    `context_error_policy`
+        what a `with` block raises where its body and the release fail: the
+        second with the first as its context ('chain'), or both ('group').
+    `close_error_policy`
+        'raise' for errors of closing the file, after the release.
+    `on_acquired`
+        called with the descriptor whenever the lock was taken from outside;
+        if it raises, the lock is let go.
+    `lifetime`, `fallback_to_soft`, `preserve_lock_file`
+        known for their names: a lifetime is refused (`TypeError`), the lock
+        file is always preserved, and for `fallback_to_soft` see
+        docs/how_to/migrate.rst.
+
+    In a forked child the lock starts released and never touches what the
+    parent holds. A pickle is the path and the options.
+    """
+
+    _has_line = False
+    _try_flags = constants.LOCK_EX | constants.LOCK_NB
+    _first_try = _acquisition.open_descriptor_and_try
+    _unlock = staticmethod(portalocker.unlock)
+
+    def _wait_for(
+        self,
+        fd: int,
+        opened: os.stat_result,
+        wish: _filelock_waiting.Wish,
+    ) -> tuple[int, Any]:
+        patience = self._patience(wish, opened)
+        contender = _acquisition.Contender(self, fd, opened, is_shared=False)
+        try:
+            return contender.hold(patience.ticks)
+        except exceptions.LockException as failure:
+            _filelock_waiting.raise_for(self, failure)
+        finally:
+            patience.end()
+
+    def _patience(
+        self, wish: _filelock_waiting.Wish, opened: os.stat_result
+    ) -> _filelock_waiting.Patience:
+        return _filelock_waiting.Patience(self, wish, opened)
+
+    def _get_fh(self) -> int:
+        if self._is_relative:
+            self._path = _filelock_opening.absolute(self._lock_file)
+        if self._mode is None:
+            try:
+                return os.open(self._path, _filelock_opening.USUAL, 0o666)
+            except (
+                FileNotFoundError,
+                NotADirectoryError,
+                PermissionError,
+            ):  # no parent, or one where only others may make files
+                pass
+        return _filelock_opening.open_or_make(self._path, self._mode)
+
+    def _get_lock(self, fh: int) -> None:
+        portalocker.lock(fh, self._try_flags)  # type: ignore[arg-type]
