@@ -1,0 +1,123 @@
+"""Where a redis client of the caller leads to, and a connection of our own.
+
+The caller's client is only asked: nothing of it is closed or changed.
+"""
+
+from __future__ import annotations
+
+import socket
+
+import redis as redis_py
+import redis.backoff
+import redis.retry
+
+from . import _redis_scripts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+    from typing import Any
+
+#: seconds that opening a session may take, unless the client says otherwise
+CONNECT_SECONDS = 5.0
+
+# Options of a connection that a session has its own of, or none
+_NOT_FOR_SESSIONS = (
+    *('retry', 'retry_on_error', 'retry_on_timeout', 'socket_timeout'),
+    *('health_check_interval', 'client_name', 'decode_responses'),
+    *('protocol', 'encoding', 'encoding_errors', 'parser_class'),
+    *('socket_read_size', 'redis_connect_func', 'event_dispatcher'),
+    *('maint_notifications_config', 'maint_notifications_pool_handler'),
+    *('oss_cluster_maint_notifications_handler', 'orig_host_address'),
+    *('orig_socket_timeout', 'orig_socket_connect_timeout'),
+    *('himport_registry', 'legacy_responses', 'command_packer'),
+    *('lib_name', 'lib_version', 'driver_info', 'cache', 'cache_config'),
+    *('socket_keepalive_options',),
+)
+
+
+def is_cluster(client: Any) -> bool:
+    """Whether the client spreads keys over the nodes of a cluster."""
+    return hasattr(client, 'get_node_from_key')
+
+
+def dialect_of(client: Any) -> _redis_scripts.Dialect:
+    """The scripts for what the client leads to."""
+    if is_cluster(client):
+        return _redis_scripts.SHARDED
+    return _redis_scripts.PLAIN
+
+
+class Endpoint:
+    """One server, seen through a client; equal for equal servers and users."""
+
+    def __init__(self, client: Any, base: str) -> None:
+        self.dialect = dialect_of(client)
+        if is_cluster(client):
+            node = client.get_node_from_key(_redis_scripts.keys_of(base)[0])
+            client = client.get_redis_connection(node)
+        pool = getattr(client, 'connection_pool', None)
+        if pool is None:
+            raise TypeError(
+                f'cannot lock with {client!r}: it is no client of redis-py'
+            )
+        self._connection_class = pool.connection_class
+        self._options = {
+            name: value
+            for name, value in pool.connection_kwargs.items()
+            if name not in _NOT_FOR_SESSIONS
+        }
+        self.key: Hashable = (
+            self._connection_class,
+            self.dialect.is_sharded,
+            *sorted(map(_as_item, self._options.items())),
+        )
+
+    def connection(self, name: str) -> Any:
+        """A connection of our own that tries once; not connected yet."""
+        options = {
+            'socket_connect_timeout': CONNECT_SECONDS,
+            'socket_keepalive': True,
+            **self._options,
+        }
+        if 'path' in options:  # a Unix socket has none
+            del options['socket_keepalive'], options['socket_connect_timeout']
+        if options.get('socket_connect_timeout', 0) is None:
+            options['socket_connect_timeout'] = CONNECT_SECONDS
+        return self._connection_class(
+            **options,
+            protocol=3,
+            client_name=name,
+            health_check_interval=0,
+            socket_timeout=options.get(
+                'socket_connect_timeout', CONNECT_SECONDS
+            ),
+            retry=_once(),
+        )
+
+
+def _as_item(item: tuple[str, Any]) -> tuple[str, str]:
+    """An option as part of a key; objects count as themselves."""
+    name, value = item
+    if value is None or isinstance(value, str | bytes | int | float | bool):
+        return name, repr(value)
+    return name, f'{type(value).__name__} {id(value)}'
+
+
+def _once() -> Any:
+    return redis_py.retry.Retry(redis_py.backoff.NoBackoff(), 0)
+
+
+def open_socket(connection: Any) -> socket.socket:
+    """Connect, log in, and take the socket over.
+
+    Raises what the client raises, and `TypeError` where there is no socket.
+    """
+    connection.connect()
+    taken = getattr(connection, '_sock', None)
+    if not isinstance(taken, socket.socket):
+        connection.disconnect()
+        raise TypeError(
+            f'cannot listen on {connection!r}: it has no socket of its own'
+        )
+    return taken

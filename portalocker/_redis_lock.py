@@ -1,0 +1,229 @@
+"""What a Redis lock is, whether a thread or an event loop waits for it."""
+
+from __future__ import annotations
+
+import math
+
+from . import (
+    _after_fork,
+    _redis_claims,
+    _redis_core,
+    _redis_endpoint,
+    _redis_plan,
+    constants,
+    exceptions,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+# Of a command client that we make
+_CLIENT_OPTIONS = {'health_check_interval': 10, 'decode_responses': True}
+_TAKEOVERS = {'immediate': 'i', 'safe': 's'}
+
+
+class RedisLockState:
+    """Who holds through this object, and what it asks the server for."""
+
+    def _set_up(
+        self,
+        channels: tuple[str, ...],
+        *,
+        connection: Any,
+        redis_kwargs: dict[str, Any] | None,
+        mode: str,
+        limit: int,
+        fair: bool,
+        lease: float,
+        takeover: str,
+        on_lost: Callable[[exceptions.LockLost], object] | None,
+        interrupt_on_lost: bool,
+        reentrant: bool,
+        label: str | None,
+        fence: bool,
+    ) -> None:
+        if not all(channels) or not channels:
+            raise ValueError('cannot lock a channel without a name')
+        _check_lease(lease, takeover)
+        self.connection: Any = connection
+        self.close_connection = connection is None
+        self.redis_kwargs: dict[str, Any] = {
+            **_CLIENT_OPTIONS,
+            **(redis_kwargs or {}),
+        }
+        self.on_lost = on_lost
+        self.interrupt_on_lost = interrupt_on_lost
+        self.reentrant = reentrant
+        self._order = _redis_plan.Order(
+            channels,
+            mode=mode,
+            limit=limit,
+            lease=lease,
+            takeover=_TAKEOVERS[takeover],
+            is_fair=fair,
+            is_fenced=fence,
+            label=label,
+        )
+        # Claimant -> claim, or a placeholder while it is being acquired
+        self._claims: dict[object, Any] = {}
+        # The last hold, for those who ask what became of it
+        self._last_claim: _redis_claims.Claim | None = None
+        self._session: Any = None
+        _after_fork.forget_in_child(self)
+
+    @property
+    def client_name(self) -> str:
+        """What the server calls our connection: `CHANNEL-lock`.
+
+        A process has one connection for all of its locks, named after the
+        lock that opened it. Nothing depends on the name.
+        """
+        return f'{self._order.channels[0]}-lock'
+
+    @property
+    def token(self) -> int | tuple[int, ...] | None:
+        """The fencing token of the hold; None where there is none.
+
+        Larger than that of every earlier grant, also after the server lost
+        its data, as long as its clock is not set back further.
+        """
+        claim = self._current()
+        return None if claim is None else claim.hold.token or None
+
+    fence_token = token
+
+    @property
+    def locked(self) -> bool:
+        """Whether this object holds the lock, as far as we know; no wait."""
+        claim = self._current()
+        return claim is not None and claim.is_held
+
+    @property
+    def lost(self) -> bool:
+        """Whether the last hold was lost; until the next `acquire()`."""
+        claim = self._current() or self._last_claim
+        return claim is not None and claim.is_lost
+
+    @property
+    def pubsub(self) -> Any:
+        """The session in which the lock is held; None where it is not."""
+        claim = self._current()
+        return None if claim is None else claim.session
+
+    @property
+    def thread(self) -> Any:
+        """The thread that keeps the lock; None where it is not held."""
+        return getattr(self.pubsub, 'thread', None)
+
+    def ensure_held(self) -> None:
+        """Raise `LockLost` where the lock was lost; asks nobody, no wait.
+
+        Raises another `LockException` where it was never acquired.
+        """
+        claim = self._current()
+        if claim is not None and claim.is_held:
+            return
+        claim = claim or self._last_claim
+        if claim is not None and claim.is_lost:
+            claim.happened(claim.hold.age, _redis_core.now())
+            raise claim.loss or _redis_claims.loss_of(claim)
+        raise exceptions.LockException(
+            f'cannot rely on {self._order.channels[0]!r}: it is not held'
+        )
+
+    def _claimant(self) -> object:
+        """Who holds: the caller, or whoever has the object."""
+        raise NotImplementedError
+
+    def _current(self) -> _redis_claims.Claim | None:
+        """The claim of the caller; of an object that is not, anybody's."""
+        claim = self._claims.get(self._claimant())
+        return claim if isinstance(claim, _redis_claims.Claim) else None
+
+    def _begin(self) -> tuple[_redis_claims.Claim | None, object]:
+        """The claim that is held already, or a place for a new one.
+
+        Raises `AlreadyActive` where the object is in use.
+        """
+        place = object()
+        found = self._claims.setdefault(self._claimant(), place)
+        if found is place:
+            return None, place
+        if isinstance(found, _redis_claims.Claim):
+            if self.reentrant:
+                self.ensure_held()
+                found.depth += 1
+                return found, None
+            if found.is_lost:
+                found.session.forget(found)
+                self._claims[self._claimant()] = place
+                return None, place
+        raise exceptions.AlreadyActive('This lock is already active')
+
+    def _publish(self, claim: _redis_claims.Claim) -> None:
+        """Make the hold known; nothing can fail after it."""
+        claim.on_lost = self.on_lost
+        claim.wants_interrupt = self.interrupt_on_lost
+        self._last_claim = claim
+        self._claims[self._claimant()] = claim
+
+    def _abort(self, place: object) -> None:
+        """Nothing came of it."""
+        claimant = self._claimant()
+        if self._claims.get(claimant) is place:
+            del self._claims[claimant]
+
+    def _end_one(self) -> _redis_claims.Claim | None:
+        """The claim to be given back, None while it is held more often."""
+        claim = self._current()
+        if claim is None:
+            return None
+        claim.depth -= 1
+        if claim.depth > 0:
+            return None
+        # Two threads may release one object: only one gets it
+        taken = self._claims.pop(self._claimant(), None)
+        return taken if taken is claim else None
+
+    def _note_release(
+        self, claim: _redis_claims.Claim, was_held: bool
+    ) -> None:
+        if not was_held:
+            claim.session.note_loss(claim)
+
+    def _give_back_claims(self) -> None:
+        """Nobody refers to the lock: its session lets go; never waits."""
+        for claim in list(self.__dict__.get('_claims', {}).values()):
+            if isinstance(claim, _redis_claims.Claim):
+                claim.session.forget(claim)
+
+    def _forget_parent(self) -> None:
+        self._claims = {}
+        self._last_claim = self._session = None
+
+
+def mode_of(flags: constants.LockFlags, limit: int) -> str:
+    """What the server calls a kind of lock: `x`, `s`, or `p` for permits."""
+    if limit < 1:
+        raise ValueError(f'cannot have {limit} holders: at least one')
+    if int(flags) & constants.LOCK_SH:
+        if limit > 1:
+            raise ValueError('cannot limit shared holders: see RedisSemaphore')
+        return 's'
+    return 'x' if limit == 1 else 'p'
+
+
+def _check_lease(lease: float, takeover: str) -> None:
+    if takeover not in _TAKEOVERS:
+        raise ValueError(
+            f'cannot take over {takeover!r}: choose from {[*_TAKEOVERS]}'
+        )
+    if not (lease == 0 or 0.001 <= lease < math.inf):
+        raise ValueError(f'cannot lease for {lease} s: zero, or 1 ms and more')
+    if takeover == 'safe' and lease == 0:
+        raise ValueError(
+            'cannot take over safely without a lease: nobody would ever get '
+            'the lock of a dead holder'
+        )

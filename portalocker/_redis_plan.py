@@ -1,0 +1,369 @@
+"""How a lock is taken and given back, step by step, without a colour.
+
+Each plan is a generator: it yields what it needs (a session, an answer of the
+server, a pause) and is sent the result, by a thread or by an event loop.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import typing
+
+import redis as redis_py
+
+from . import (
+    _deadline,
+    _redis_claims,
+    _redis_core,
+    _redis_scripts,
+    exceptions,
+    holder,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from typing import Any
+
+#: a server that never sees our session is asked so often
+_RESTARTS_IN_A_ROW = 3
+# Waiters further behind look for the death of those before them less often
+_HIGHEST_RANK = 7
+_MODES = {'x': 'exclusive', 's': 'shared', 'p': 'permit'}
+
+#: the outcome is not known: the script is run once more
+UNKNOWN_OUTCOME = (
+    redis_py.exceptions.ConnectionError,
+    redis_py.exceptions.TimeoutError,
+)
+#: no second try would help
+REFUSALS = tuple(
+    getattr(redis_py.exceptions, name)
+    for name in ('AuthenticationError', 'AuthorizationError', 'MaxClientsError')
+    if hasattr(redis_py.exceptions, name)
+)
+
+
+class OpenSession(typing.NamedTuple):
+    """Wanted: a claim in a session that lives."""
+
+
+class RunScript(typing.NamedTuple):
+    """Wanted: the answer of the server."""
+
+    script: _redis_scripts.Script
+    keys: tuple[str, ...]
+    words: tuple[Any, ...]
+
+
+class Rest(typing.NamedTuple):
+    """Wanted: a pause that ends when something happens to the claim."""
+
+    claim: _redis_claims.Claim
+    seconds: float
+
+
+Step = typing.Union[OpenSession, RunScript, Rest]
+if TYPE_CHECKING:
+    Plan = Generator[Step, Any, Any]
+
+
+class RedisHolder(holder.Holder):
+    """One holder of a lock on a server, or one waiter.
+
+    Beside what every `Holder` has: `host`, `thread` (the number the system
+    gives it), `label`, the fencing `token` (None where there is none), and
+    `mode` (`'exclusive'`, `'shared'` or `'permit'`). `since` is the server's
+    clock.
+    """
+
+    __slots__ = ('hid', 'host', 'label', 'mode', 'sid', 'thread', 'token')
+
+    def __init__(self, mode: str, since: str, token: str, meta: str) -> None:
+        host, pid, thread, label = (*meta.split(':', 3), '', '', '')[:4]
+        super().__init__(
+            int(pid) if pid.isdigit() else 0,
+            shared=mode == 's',
+            since=int(since) / 1e6,
+        )
+        self.host = host
+        self.thread = int(thread) if thread.isdigit() else None
+        self.label = label or None
+        self.token = int(token) or None
+        self.mode = _MODES.get(mode, mode)
+        #: what the server knows the hold and its session by
+        self.hid = self.sid = ''
+
+    def __str__(self) -> str:
+        text = f'pid {self.pid} on {self.host}'
+        return f'{text} ({self.label})' if self.label else text
+
+
+class Order:
+    """What a lock asks the server for, in the words of its scripts."""
+
+    def __init__(
+        self,
+        channels: tuple[str, ...],
+        *,
+        mode: str,
+        limit: int,
+        lease: float,
+        takeover: str,
+        is_fair: bool,
+        is_fenced: bool,
+        label: str | None,
+    ) -> None:
+        self.channels = channels
+        self.bases = tuple(map(_redis_scripts.base_of, channels))
+        self.keys = tuple(
+            key for base in self.bases for key in _redis_scripts.keys_of(base)
+        )
+        self.lease = lease
+        self._label = label or ''
+        self._request = (mode, limit, round(lease * 1e6), takeover)
+        self._options = (int(is_fair), int(is_fenced))
+        self._host = _host_name()
+
+    def words(
+        self, claim: _redis_claims.Claim, *, may_wait: bool
+    ) -> tuple[Any, ...]:
+        """The arguments of the script that acquires."""
+        meta = (
+            f'{self._host}:{os.getpid()}:{threading.get_native_id()}:'
+            f'{self._label}'
+        )
+        return (
+            *(claim.hid, claim.session.sid, *self._request),
+            *(int(may_wait), *self._options, meta),
+        )
+
+
+def _host_name() -> str:
+    return socket.gethostname().replace(':', '_') or '?'
+
+
+def acquisition(
+    order: Order,
+    timeout: float,
+    ticks: Iterator[int],
+    pauses: list[float],
+) -> Generator[Step, Any, _redis_claims.Claim]:
+    """Take the lock and return the claim, which holds.
+
+    `ticks` yields once for each attempt, and puts the pause that comes
+    before it into `pauses`. Raises `AlreadyLocked` after the last one.
+    """
+    return (yield from _Acquisition(order, timeout).steps(ticks, pauses))
+
+
+class _Acquisition:
+    def __init__(self, order: Order, timeout: float) -> None:
+        self._order = order
+        self._may_wait = timeout > 0
+        self._deadline = _deadline.Deadline(timeout)
+        self._timeout = timeout
+        self._holders: tuple[RedisHolder, ...] = ()
+        self._restarts = 0
+        self.claim: _redis_claims.Claim | None = None
+        self._error: Exception | None = None
+
+    def steps(
+        self, ticks: Iterable[int], pauses: list[float]
+    ) -> Generator[Step, Any, _redis_claims.Claim]:
+        try:
+            for _ in ticks:
+                if pauses:
+                    yield from self._rest(pauses.pop())
+                if (yield from self._try()):
+                    assert self.claim is not None
+                    return self.claim
+                if not self._may_wait:
+                    break
+            return (yield from self._give_up())
+        except BaseException:
+            if self.claim is not None:
+                self.claim.session.forget(self.claim)
+            raise
+
+    def _rest(self, seconds: float) -> Generator[Step, Any, None]:
+        claim = self.claim
+        if claim is None or not claim.hold.is_undecided:
+            return
+        seconds *= 1 + min(claim.rank, _HIGHEST_RANK)
+        # A grant is believed without a question while our last one is young
+        seconds = min(seconds, claim.hold.believed_for / 2)
+        yield Rest(claim, max(0.0, min(seconds, self._deadline.remaining())))
+
+    def _try(self) -> Generator[Step, Any, bool]:
+        """One attempt; whether we hold."""
+        while True:
+            claim = self.claim
+            if claim is None or not claim.hold.is_wanted:
+                if claim is not None:
+                    claim.session.forget(claim)
+                claim = self.claim = yield OpenSession()
+            assert claim is not None
+            if claim.publish():
+                return True
+            try:
+                answer = yield from self._ask(claim)
+            except UNKNOWN_OUTCOME as error:
+                if claim.hold.phase != _redis_core.WAITING or isinstance(
+                    error, REFUSALS
+                ):
+                    raise
+                self._error = error  # the server may come back
+                return False
+            self._error = None
+            if claim.publish():
+                return True
+            if answer in {_redis_core.QUEUED, _redis_core.REFUSED}:
+                return False
+            self._note_restart(claim, answer)
+
+    def _note_restart(self, claim: _redis_claims.Claim, answer: str) -> None:
+        """The server knows nothing of us, or what it knew got too old."""
+        self._restarts += 1
+        if answer != _redis_core.NO_SESSION:
+            return
+        claim.session.close('the server does not see it')
+        if self._restarts > _RESTARTS_IN_A_ROW:
+            raise exceptions.LockException(
+                f'cannot lock {self._order.channels[0]!r}: the server does '
+                'not see our subscription; is there a proxy in between, or '
+                'a replica?'
+            )
+
+    def _ask(
+        self, claim: _redis_claims.Claim
+    ) -> Generator[Step, Any, str]:
+        """Ask for the lock; what the server said."""
+        words = self._order.words(claim, may_wait=self._may_wait)
+        script = claim.session.dialect.acquire
+        sent = _redis_core.now()
+        reply = yield from _run_twice(script, claim.keys, words)
+        answer, token = self._understand(claim, reply)
+        claim.happened(
+            *(claim.hold.answered_ask, answer, token, sent),
+            _redis_core.now(),
+        )
+        return answer
+
+    def _understand(
+        self, claim: _redis_claims.Claim, reply: list[Any]
+    ) -> tuple[str, Any]:
+        kind = int(reply[0])
+        if kind == 1:
+            return _redis_core.GRANTED, _redis_scripts.token_of(reply[1:])
+        if kind == -1:
+            return _redis_core.NO_SESSION, None
+        if kind == -2:
+            return _redis_core.GONE, None
+        self._restarts = 0
+        claim.rank = max(0, int(reply[1]))
+        texts = [_redis_scripts.as_text(value) for value in reply[2:]]
+        self._holders = tuple(
+            RedisHolder(*texts[i : i + 4]) for i in range(0, len(texts), 4)
+        )
+        is_queued = int(reply[1]) >= 0
+        answer = _redis_core.QUEUED if is_queued else _redis_core.REFUSED
+        return answer, None
+
+    def _give_up(self) -> Generator[Step, Any, _redis_claims.Claim]:
+        """The time is over: leave the line, unless the lock came first."""
+        claim = self.claim
+        if claim is not None and claim.hold.is_undecided:
+            with claim.session.mutex:
+                claim.hold.give_up()
+            sent = _redis_core.now()
+            script = claim.session.dialect.cancel
+            reply = yield from _run_twice(script, claim.keys, (claim.hid,))
+            answer, token = self._understand_cancel(reply)
+            claim.happened(
+                *(claim.hold.answered_cancel, answer, token, sent),
+                _redis_core.now(),
+            )
+        if claim is not None and claim.publish():
+            return claim
+        if self._error is not None:
+            raise self._error
+        if claim is not None:
+            claim.session.drop(claim)
+            self.claim = None
+        raise exceptions.AlreadyLocked(
+            filename=self._order.channels[0],
+            holders=self._holders,
+            waited=self._timeout if self._may_wait else None,
+        )
+
+    @staticmethod
+    def _understand_cancel(reply: list[Any]) -> tuple[str, Any]:
+        if int(reply[0]) == 1:
+            return _redis_core.GRANTED, _redis_scripts.token_of(reply[1:])
+        return _redis_core.GONE, None
+
+
+def _run_twice(
+    script: _redis_scripts.Script,
+    keys: tuple[str, ...],
+    words: tuple[Any, ...],
+) -> Generator[Step, Any, Any]:
+    """Run a script; where nobody knows whether it ran, once more."""
+    try:
+        return (yield RunScript(script, keys, words))
+    except REFUSALS:
+        raise
+    except UNKNOWN_OUTCOME:
+        return (yield RunScript(script, keys, words))
+
+
+def releasing(claim: _redis_claims.Claim) -> Generator[Step, Any, bool]:
+    """Give a claim back; whether it was held until now, as far as we know.
+
+    Raises nothing that only says that the server cannot be reached: then the
+    session gives the lock back, or its end does.
+    """
+    session = claim.session
+    session.drop(claim)
+    was_held = claim.is_held
+    with session.mutex:
+        claim.hold.leave()
+    script = session.dialect.release
+    run = RunScript(script, claim.keys, (claim.hid, *claim.tokens))
+    try:
+        return bool((yield run)) and was_held
+    except UNKNOWN_OUTCOME as error:
+        _redis_claims.redis_logger.warning(
+            'cannot release %r at once: %s', claim.channels[0], error
+        )
+        session.forget(claim)
+        return was_held
+    except BaseException:
+        session.forget(claim)
+        raise
+
+
+def asked_who(
+    run: Callable[[RunScript], Any],
+    dialect: _redis_scripts.Dialect,
+    base: str,
+) -> list[tuple[str, RedisHolder]]:
+    """Return holders, then waiters in their order, each with its role."""
+    reply = run(RunScript(dialect.who, _redis_scripts.keys_of(base), ()))
+    return understood_who(reply)
+
+
+def understood_who(reply: list[Any]) -> list[tuple[str, RedisHolder]]:
+    """The answer of the script, as objects."""
+    found = []
+    for row in reply[1]:
+        role, hid, sid, mode, token, since, meta = map(
+            _redis_scripts.as_text, row
+        )
+        one = RedisHolder(mode, since, token, meta)
+        one.hid, one.sid = hid, sid
+        found.append((role, one))
+    return found

@@ -1,0 +1,307 @@
+"""A session that a thread listens to, and the sessions of this process."""
+
+from __future__ import annotations
+
+import _thread
+import atexit
+import os
+import selectors
+import socket
+import threading
+import time
+
+import redis as redis_py
+
+from . import (
+    _after_fork,
+    _redis_claims,
+    _redis_endpoint,
+    _redis_wire,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+    from typing import Any
+
+_CHUNK = 65536
+
+
+class RedisSession(_redis_claims.BaseSession):
+    """A session on a connection of its own, which is opened once.
+
+    `thread`
+        listens, renews the holds, and tells of losses.
+    """
+
+    def __init__(self, endpoint: _redis_endpoint.Endpoint, name: str) -> None:
+        super().__init__(endpoint)
+        self.connection = endpoint.connection(name)
+        self._confirmations: dict[str, threading.Event] = {}
+        self._parser = _redis_wire.ReplyParser()
+        self._unsent = b''
+        self._waker, self._wake_end = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wake_end.setblocking(False)
+        self.pid = os.getpid()
+        self.thread = SessionThread(self)
+
+    def open(self, base: str) -> None:
+        """Connect, subscribe, and listen from now on.
+
+        Raises what the client raises where the server cannot be reached or
+        does not let us in.
+        """
+        try:
+            self._socket = _redis_endpoint.open_socket(self.connection)
+            self._subscribe_first(self.dialect.channel(self.sid, base))
+        except BaseException:
+            self.is_over = True
+            self._close_sockets()
+            raise
+        self._socket.setblocking(False)
+        _after_fork.forget_in_child(self)
+        self.thread.start()
+
+    def _subscribe_first(self, channel: str) -> None:
+        """Subscribe to ourselves and wait for the confirmation."""
+        self.own_channels[channel] = False
+        self.post('HELLO', '3', answered=_must_be_no_error)
+        self.post(self.dialect.subscribe, channel)
+        self._socket.settimeout(_redis_endpoint.CONNECT_SECONDS)
+        try:
+            self._socket.sendall(self.take_outgoing())
+            while not self.own_channels[channel]:
+                self._feed(self._socket.recv(_CHUNK))
+        except OSError as error:
+            raise redis_py.exceptions.ConnectionError(
+                f'cannot open a session for locks: {error}'
+            ) from error
+
+    def listen_on(self, base: str) -> None:
+        """Be there for locks that a cluster keeps in another slot.
+
+        Waits for the server's confirmation; raises `SessionEnded`.
+        """
+        channel = self.dialect.channel(self.sid, base)
+        if self.own_channels.get(channel):
+            return
+        with self.mutex:
+            event = self._confirmations.setdefault(channel, threading.Event())
+            self.own_channels.setdefault(channel, False)
+        self.post(self.dialect.subscribe, channel)
+        event.wait(_redis_endpoint.CONNECT_SECONDS)
+        if self.is_over or not self.own_channels[channel]:
+            self.close('the server did not confirm a subscription')
+            raise _redis_claims.SessionEnded(self.cause)
+
+    def confirmed(self, channel: str) -> None:
+        """Let those go on who wait for it."""
+        event = self._confirmations.pop(channel, None)
+        if event is not None:
+            event.set()
+
+    def attend(self) -> None:
+        """Wake the thread; never waits, and may be called from anywhere."""
+        try:
+            self._waker.send(b'.')
+        except OSError:  # it is awake, or the session is over
+            pass
+
+    def close(self, cause: str = 'the session was closed') -> None:
+        """End the session, and all holds in it; the thread does the work."""
+        self.cause = self.cause or cause
+        self.is_over = True
+        self.attend()
+
+    # On the thread
+
+    def listen(self) -> None:
+        """Read, send and look at the clock until the session is over."""
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._wake_end, selectors.EVENT_READ)
+                selector.register(self._socket, selectors.EVENT_READ)
+                self._listen_with(selector)
+            self._send()
+            cause = 'the session was closed'
+        except (OSError, ValueError) as error:
+            cause = f'the connection is gone: {error or type(error).__name__}'
+        forget_session(self)
+        self._close_sockets()
+        self.end(cause)
+        for event in list(self._confirmations.values()):
+            event.set()
+
+    def _listen_with(self, selector: selectors.BaseSelector) -> None:
+        next_look = 0.0
+        while not self.is_over:
+            moment = time.monotonic()
+            if moment >= next_look or self.needs_look:
+                self.needs_look = False
+                next_look = time.monotonic() + self.look_at_clock()
+                if self.is_idle():
+                    self._end_if_idle()
+            self.tell_losses()
+            interest = selectors.EVENT_READ
+            if not self._send():
+                interest |= selectors.EVENT_WRITE
+            selector.modify(self._socket, interest)
+            selector.select(max(0.0, next_look - time.monotonic()))
+            self._receive()
+
+    def _end_if_idle(self) -> None:
+        with self.mutex:
+            self.is_over = not self.claims
+
+    def _send(self) -> bool:
+        """Send what there is; whether it is gone."""
+        self._unsent += self.take_outgoing()
+        while self._unsent:
+            try:
+                count = self._socket.send(self._unsent)
+            except (BlockingIOError, *_TLS_LATER):
+                return False
+            self._unsent = self._unsent[count:]
+        return True
+
+    def _receive(self) -> None:
+        try:
+            self._wake_end.recv(_CHUNK)
+        except BlockingIOError:
+            pass
+        while True:
+            try:
+                chunk = self._socket.recv(_CHUNK)
+            except (BlockingIOError, *_TLS_LATER):
+                return
+            self._feed(chunk)
+            if len(chunk) < _CHUNK and not hasattr(self._socket, 'pending'):
+                return
+
+    def _feed(self, chunk: bytes) -> None:
+        if not chunk:
+            raise ConnectionError('the server closed it')
+        for message in self._parser.feed(chunk):
+            self.take_in(message)
+
+    def _close_sockets(self) -> None:
+        self.connection.disconnect()
+        self._waker.close()
+        self._wake_end.close()
+
+    def _forget_parent(self) -> None:
+        """A forked child closes its copies; the parent's session lives."""
+        self.is_over = True
+        self.cause = 'it belongs to the parent process'
+        self.claims.clear()
+        self.mutex = _thread.allocate_lock()
+        for sock in (self._socket, self._waker, self._wake_end):
+            try:
+                os.close(sock.detach())
+            except OSError:
+                pass
+
+
+def _tls_later() -> tuple[type[OSError], ...]:
+    """What TLS raises where a plain socket would block."""
+    try:
+        import ssl
+    except ImportError:  # a Python without TLS
+        return ()
+    return ssl.SSLWantReadError, ssl.SSLWantWriteError
+
+
+_TLS_LATER = _tls_later()
+
+
+class SessionThread(redis_py.client.PubSubWorkerThread):
+    """Listens to a session; a daemon, since a session ends with us anyway."""
+
+    def __init__(self, session: RedisSession) -> None:
+        super().__init__(session, sleep_time=0, daemon=True)
+        self.name = 'portalocker-redis'
+
+    def run(self) -> None:
+        """Listen until the session is over."""
+        self.pubsub.listen()
+
+    def stop(self) -> None:
+        """End the session, and with it every hold in it."""
+        self.pubsub.close()
+
+
+# Endpoint -> the session of this process; one is opened at a time
+_sessions: dict[Hashable, RedisSession] = {}
+_opening = threading.Lock()
+
+
+def session_for(
+    endpoint: _redis_endpoint.Endpoint, base: str, name: str
+) -> RedisSession:
+    """Return the session of this process, opened if there is none.
+
+    Raises what the client raises where it cannot be opened.
+    """
+    session = _sessions.get(endpoint.key)
+    if session is None or session.is_over:
+        with _opening:
+            session = _sessions.get(endpoint.key)
+            if session is None or session.is_over:
+                session = RedisSession(endpoint, name)
+                session.open(base)
+                atexit.unregister(_close_at_exit)
+                atexit.register(_close_at_exit)
+                _sessions[endpoint.key] = session
+    if session.dialect.is_sharded:
+        session.listen_on(base)
+    return session
+
+
+def forget_session(session: RedisSession) -> None:
+    """Give the session to nobody any more."""
+    if _sessions.get(session.endpoint.key) is session:
+        del _sessions[session.endpoint.key]
+
+
+def _close_at_exit() -> None:
+    """Let go of what is held, without a word: the process ends."""
+    for session in list(_sessions.values()):
+        for claim in list(session.claims.values()):
+            session.forget(claim)
+    close_sessions()
+
+
+def close_sessions() -> None:
+    """End every session of this process and wait for their threads.
+
+    Whatever is held is lost to its holder and free for others. There is no
+    need to call it: a session that nobody uses ends by itself, and all end
+    with the process.
+    """
+    for session in list(_sessions.values()):
+        session.close()
+        if session.thread is not threading.current_thread():
+            session.thread.join()
+
+
+class _Sessions:
+    """Forgets the sessions of the parent in a forked child."""
+
+    def _forget_parent(self) -> None:
+        global _opening
+        _sessions.clear()
+        _opening = threading.Lock()
+
+
+_sessions_of_parent = _Sessions()
+_after_fork.forget_in_child(_sessions_of_parent)
+
+
+def _must_be_no_error(answer: Any) -> None:
+    if isinstance(answer, _redis_wire.ServerError):
+        raise redis_py.exceptions.ResponseError(
+            'cannot open a session for locks: the server must be Redis 6.2 '
+            f'or newer, or speak RESP3: {answer.text}'
+        )
+

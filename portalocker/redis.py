@@ -1,0 +1,566 @@
+"""The lock that lives in a subscription: between hosts, through Redis.
+
+The server decides, atomically, who holds and who is next; a process listens
+on one connection of its own, and when that connection goes, so do its locks.
+Needs the `redis` extra: `pip install "portalocker[redis]"`.
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import os
+import random
+import threading
+import time
+import weakref
+
+import redis as redis_py
+import redis.client
+
+from . import (
+    _deadline,
+    _holdings,
+    _redis_claims,
+    _redis_core,
+    _redis_endpoint,
+    _redis_lock,
+    _redis_plan,
+    _redis_scripts,
+    _redis_session,
+    constants,
+    exceptions,
+    utils,
+)
+from ._redis_plan import RedisHolder
+from ._redis_session import close_sessions
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import types as python_types
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, Literal, Self
+
+#: seconds between two looks of `PubSubWorkerThread` at its connection
+DEFAULT_THREAD_SLEEP_TIME = 0.1
+#: seconds that a holder has to answer `check_or_kill_lock`
+DEFAULT_UNAVAILABLE_TIMEOUT = 1
+#: seconds for which the server keeps a lock for a holder it hears nothing of
+DEFAULT_LEASE = 10.0
+
+# Of `_timeout_generator`
+_SHORTEST_PAUSE_SECONDS = 0.001
+
+__all__ = [
+    'PubSubWorkerThread',
+    'RedisHolder',
+    'RedisLock',
+    'RedisMultiLock',
+    'RedisSemaphore',
+    'close_sessions',
+]
+
+
+class PubSubWorkerThread(redis_py.client.PubSubWorkerThread):
+    """Listens to a subscription; its death interrupts the main thread.
+
+    For subscriptions of your own. The locks of this module listen with a
+    thread that tells losses instead, see `RedisLock`.
+    """
+
+    def run(self) -> None:
+        """Listen until stopped; whatever fails ends in `KeyboardInterrupt`.
+
+        The interrupt is raised in the main thread, the failure in this one.
+        """
+        try:
+            super().run()
+        except BaseException:
+            _thread.interrupt_main()
+            raise
+
+
+class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
+    """A lock on a name, between all that use one Redis (or Valkey) server.
+
+    Who waits stands in line at the server and is woken by a message; who
+    dies, or loses the connection, lets go; every grant has a number
+    (`token`) that is larger than all before it.
+
+    `channel`
+        the name of the lock. While it is held its channel has a subscriber.
+    `connection`
+        a client of redis-py (also of Sentinel or a cluster) for the
+        commands. It is used and never closed or changed. Without one a
+        client is made of `redis_kwargs`.
+    `timeout`, `check_interval`, `fail_when_locked`
+        see `LockBase`. Grants are messages; `check_interval` is how often
+        the first in line looks whether the holder died.
+    `unavailable_timeout`
+        seconds that a holder has to answer `check_or_kill_lock`.
+    `flags`
+        `EXCLUSIVE`, or `SHARED`: any number of shared holders at a time.
+    `limit`
+        how many hold it at a time; see `RedisSemaphore`.
+    `fair`
+        first come, first served. Otherwise a newcomer may be faster.
+    `lease`
+        seconds after which the server gives the lock to others if it hears
+        nothing of us. It is renewed every quarter of it; after six tenths
+        without an answer we stop believing that we hold. 0: only the
+        connection counts.
+    `takeover`
+        `'immediate'`: a holder whose connection is gone holds no more.
+        `'safe'`: it holds until its lease is over, for it may not know yet.
+    `on_lost`
+        called with the `LockLost` error, once, on the thread of the session,
+        where a lock is lost while it is held. It must be quick: it keeps
+        other locks of this process from being renewed.
+    `interrupt_on_lost`
+        raise `KeyboardInterrupt` in the main thread as well.
+    `reentrant`
+        the thread that holds it may take it again; the last of as many
+        `release()` lets it go.
+    `label`
+        text for `holders()` and `python -m portalocker who`.
+    `fence`
+        whether grants have a token.
+    A lock that was lost raises `LockLost` at the end of its `with` block and
+    in `ensure_held()`. A check and a write are two steps: what a paused
+    holder may still write is kept out by comparing tokens, nothing else.
+
+    In a forked child the object starts released.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        connection: redis_py.client.Redis | None = None,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = False,
+        thread_sleep_time: float = DEFAULT_THREAD_SLEEP_TIME,
+        unavailable_timeout: float = DEFAULT_UNAVAILABLE_TIMEOUT,
+        redis_kwargs: dict[str, Any] | None = None,
+        *,
+        flags: constants.LockFlags = constants.LockFlags.EXCLUSIVE,
+        limit: int = 1,
+        fair: bool = True,
+        lease: float = DEFAULT_LEASE,
+        takeover: Literal['immediate', 'safe'] = 'immediate',
+        on_lost: Callable[[exceptions.LockLost], object] | None = None,
+        interrupt_on_lost: bool = False,
+        reentrant: bool = False,
+        label: str | None = None,
+        fence: bool = True,
+    ) -> None:
+        super().__init__(timeout, check_interval, fail_when_locked)
+        self.channel = channel
+        self.thread_sleep_time = thread_sleep_time
+        self.unavailable_timeout = unavailable_timeout
+        self._client: Any = None
+        self._set_up(
+            self._channels(),
+            connection=connection,
+            redis_kwargs=redis_kwargs,
+            mode=self._mode(flags, limit),
+            limit=limit,
+            fair=fair,
+            lease=lease,
+            takeover=takeover,
+            on_lost=on_lost,
+            interrupt_on_lost=interrupt_on_lost,
+            reentrant=reentrant,
+            label=label,
+            fence=fence,
+        )
+
+    def get_connection(self) -> Any:
+        """Return the client for commands; makes one where none was given.
+
+        Locks of one process whose `redis_kwargs` are equal share it.
+        """
+        if self.connection is None:
+            if self._client is None:
+                self._client = _shared_client(self.redis_kwargs)
+            self.connection = self._client
+        return self.connection
+
+    def acquire(
+        self,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = None,
+    ) -> Self:
+        """Take the lock and return this object.
+
+        Waits for `timeout` seconds at most, and not at all with
+        `fail_when_locked`. Raises `AlreadyLocked`, which names the holders;
+        `AlreadyActive` where this object holds already and is not
+        re-entrant; and at once what the client raises where the server
+        cannot be reached or refuses. Who waits already waits on while the
+        server restarts.
+        """
+        again, place = self._begin()
+        if again is not None:
+            return self
+        try:
+            timeout = utils.coalesce(timeout, self.timeout)
+            if utils.coalesce(fail_when_locked, self.fail_when_locked):
+                timeout = 0.0
+            pauses: list[float] = []
+            ticks = self._timeout_generator(
+                timeout, check_interval, pauses.append
+            )
+            claim = self._drive(
+                _redis_plan.acquisition(self._order, timeout, ticks, pauses)
+            )
+            self._publish(claim)
+        finally:
+            self._abort(place)
+            if not self._claims:
+                self._close_own_connection()
+        return self
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free now; whether we hold it.
+
+        It never waits for other holders. Raises as `acquire()` does, except
+        `AlreadyLocked`.
+        """
+        try:
+            self.acquire(fail_when_locked=True)
+        except exceptions.AlreadyLocked:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let the lock go; does nothing where it is not held.
+
+        Waits for one answer of the server. A server that cannot be reached
+        is no error: the lock ends with our session there. A lock that was
+        lost is no error either: see `lost`, and the end of `with`.
+        """
+        claim = self._end_one()
+        if claim is not None:
+            try:
+                self._note_release(
+                    claim, self._drive(_redis_plan.releasing(claim))
+                )
+            finally:
+                self._close_own_connection()
+
+    def verify(self) -> None:
+        """Ask the server whether we hold; raises `LockLost` if not.
+
+        One round trip. What is true at the answer may be over after it: see
+        `token`.
+        """
+        self.ensure_held()
+        claim = self._current()
+        assert claim is not None
+        sent = _redis_core.now()
+        script = claim.session.dialect.beat
+        keys = claim.keys[::4]
+        hids = [claim.hid] * len(keys)
+        answer = _run_script(
+            self.get_connection(),
+            _redis_plan.RunScript(
+                script, keys, (claim.session.sid, *hids)
+            ),
+        )
+        claim.happened(
+            *(claim.hold.answered_beat, all(answer), sent),
+            _redis_core.now(),
+        )
+        self.ensure_held()
+
+    def holders(self) -> tuple[RedisHolder, ...]:
+        """Who holds the lock, as the server knows them; one round trip."""
+        return tuple(found for role, found in self._who() if role == 'holder')
+
+    def waiters(self) -> tuple[RedisHolder, ...]:
+        """Who waits for the lock, first come first; one round trip."""
+        return tuple(found for role, found in self._who() if role == 'waiter')
+
+    def _who(self) -> list[tuple[str, RedisHolder]]:
+        return _redis_plan.asked_who(
+            lambda step: _run_script(self.get_connection(), step),
+            _redis_endpoint.dialect_of(self.get_connection()),
+            self._order.bases[0],
+        )
+
+    def channel_handler(self, message: dict[str, Any]) -> None:
+        """Answer a ping of an older release; ignores anything else.
+
+        The message is what redis-py gives to handlers; its data is a JSON
+        object with the `response_channel` for the answer.
+        """
+        if message.get('type') != 'message':
+            return
+        asked_by = _redis_claims.response_channel(message.get('data'))
+        if asked_by is not None:
+            self.get_connection().publish(asked_by, str(time.time()))
+
+    def check_or_kill_lock(
+        self, connection: Any, timeout: float | None = None
+    ) -> bool | None:
+        """Ask the holders whether they live; take the lock from the dead.
+
+        True where one answers within `timeout` seconds (None:
+        `unavailable_timeout`). Each that does not loses the lock, and is
+        told so if it ever looks; then, or without a holder, None.
+
+        `acquire()` never does this: the lease does it without mistaking a
+        busy holder for a dead one.
+        """
+        if timeout is None:
+            timeout = self.unavailable_timeout
+        found = self.holders()
+        if not found:
+            return None
+        session = self._session_of(self.get_connection())
+        return _check_or_kill(
+            connection, session, self._order.bases[0], found, timeout
+        )
+
+    def _timeout_generator(
+        self,
+        timeout: float | None,
+        check_interval: float | None,
+        pause: Callable[[float], object] | None = None,
+    ) -> Iterator[int]:
+        """Count the attempts; the pauses between them are random.
+
+        About `check_interval` seconds each, so that waiters do not stay in
+        step.
+        """
+        deadline = _deadline.Deadline(utils.coalesce(timeout, self.timeout))
+        interval = max(
+            utils.coalesce(check_interval, self.check_interval),
+            _SHORTEST_PAUSE_SECONDS,
+        )
+        attempt = 0
+        while True:
+            yield attempt
+            remaining = deadline.remaining()
+            if remaining <= 0:
+                return
+            attempt += 1
+            jitter = 0.75 + random.random() / 2  # noqa: S311 - no secret
+            (pause or time.sleep)(min(remaining, interval * jitter))
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: python_types.TracebackType | None,
+    ) -> None:
+        claim = self._current()
+        self.release()
+        if exc_type is None and claim is not None and claim.is_lost:
+            raise claim.loss or _redis_claims.loss_of(claim)
+
+    def __del__(self) -> None:
+        """A lock that nobody refers to is released, without waiting."""
+        self._give_back_claims()
+
+    def _channels(self) -> tuple[str, ...]:
+        return (self.channel,)
+
+    def _mode(self, flags: constants.LockFlags, limit: int) -> str:
+        return _redis_lock.mode_of(flags, limit)
+
+    def _claimant(self) -> object:
+        return _holdings.current_claimant() if self.reentrant else None
+
+    def _close_own_connection(self) -> None:
+        if self.close_connection and not self._claims:
+            self.connection = None
+
+    def _session_of(self, client: Any) -> Any:
+        """The session in which to hold; opened where there is none."""
+        session = self._session
+        if session is None or session.is_over:
+            base = self._order.bases[0]
+            session = self._session = _redis_session.session_for(
+                _redis_endpoint.Endpoint(client, base), base, self.client_name
+            )
+        return session
+
+    def _new_claim(self) -> _redis_claims.Claim:
+        client = self.get_connection()
+        while True:
+            session = self._session_of(client)
+            claim = _redis_claims.Claim(
+                *(session, self._order.channels, self._order.keys),
+                self._order.lease,
+            )
+            try:
+                session.register(claim)
+            except _redis_claims.SessionEnded:
+                continue
+            session.visit_channels(claim)
+            return claim
+
+    def _drive(self, plan: _redis_plan.Plan) -> Any:
+        """Do what a plan needs, waiting in this thread."""
+        try:
+            step = next(plan)
+            while True:
+                try:
+                    if isinstance(step, _redis_plan.RunScript):
+                        result = _run_script(self.get_connection(), step)
+                    elif isinstance(step, _redis_plan.Rest):
+                        result = _rest(step.claim, step.seconds)
+                    else:
+                        result = self._new_claim()
+                except BaseException as error:
+                    step = plan.throw(error)
+                else:
+                    step = plan.send(result)
+        except StopIteration as done:
+            return done.value
+
+
+class RedisSemaphore(RedisLock):
+    """At most `maximum` holders at a time.
+
+    `maximum`
+        how many; all that share a semaphore should agree. Each asks whether
+        fewer than its own maximum hold it.
+
+    The other parameters are those of `RedisLock`.
+    """
+
+    def __init__(
+        self,
+        maximum: int,
+        channel: str,
+        connection: redis_py.client.Redis | None = None,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = False,
+        **options: Any,
+    ) -> None:
+        self.maximum = maximum
+        super().__init__(
+            *(channel, connection, timeout, check_interval, fail_when_locked),
+            limit=maximum,
+            **options,
+        )
+
+    def _mode(self, flags: constants.LockFlags, limit: int) -> str:
+        if _redis_lock.mode_of(flags, limit) == 's':
+            raise ValueError('cannot share a semaphore: its permits are alike')
+        return 'p'
+
+
+class RedisMultiLock(RedisLock):
+    """Several locks, all or nothing: no order, and no deadlock.
+
+    The server grants all at once, or puts the caller into all the lines.
+    `token` is a tuple, one for each channel.
+
+    `channels`
+        the names. In a cluster they must share one hash tag:
+        `'{app}:a', '{app}:b'`.
+
+    The other parameters are those of `RedisLock`.
+    """
+
+    def __init__(
+        self,
+        channels: Iterable[str],
+        connection: redis_py.client.Redis | None = None,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = False,
+        **options: Any,
+    ) -> None:
+        self.channels = tuple(dict.fromkeys(channels))
+        super().__init__(
+            self.channels[0] if self.channels else '',
+            *(connection, timeout, check_interval, fail_when_locked),
+            **options,
+        )
+
+    def _channels(self) -> tuple[str, ...]:
+        return self.channels
+
+
+# Equal options -> one client of this process, while somebody uses it
+_clients: weakref.WeakValueDictionary[object, Any] = (
+    weakref.WeakValueDictionary()
+)
+
+
+def _shared_client(options: dict[str, Any]) -> Any:
+    key = tuple(
+        (name, value if isinstance(value, str | int | float) else id(value))
+        for name, value in sorted(options.items())
+    )
+    client = _clients.get(key)
+    if client is None:
+        client = _clients[key] = redis_py.client.Redis(**options)
+    return client
+
+
+def _run_script(client: Any, step: _redis_plan.RunScript) -> Any:
+    """The answer of the server; the script's text is sent if it has none."""
+    script, keys, words = step
+    try:
+        return client.execute_command(
+            'EVALSHA', script.sha, len(keys), *keys, *words
+        )
+    except redis_py.exceptions.NoScriptError:
+        return client.execute_command(
+            'EVAL', script.text, len(keys), *keys, *words
+        )
+
+
+def _rest(claim: _redis_claims.Claim, seconds: float) -> None:
+    """Sleep until something happens to the claim, or the time is over."""
+    parker = _thread.allocate_lock()
+    parker.acquire()
+    if claim.prepare_pause(parker.release):
+        parker.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+
+
+def _check_or_kill(
+    connection: Any,
+    session: Any,
+    base: str,
+    holders: tuple[RedisHolder, ...],
+    timeout: float,
+) -> bool | None:
+    """Ping holders; True where one answers. The others lose the lock."""
+    dialect = session.dialect
+    answers = {found.hid: threading.Event() for found in holders}
+    nonces = {hid: os.urandom(8).hex() for hid in answers}
+    own_channel = dialect.channel(session.sid, base)
+    verb = 'SPUBLISH' if dialect.is_sharded else 'PUBLISH'
+    try:
+        for found in holders:
+            nonce = nonces[found.hid]
+            session.pongs[nonce] = answers[found.hid].set
+            connection.execute_command(
+                verb,
+                dialect.channel(found.sid, base),
+                f'ping {nonce} {own_channel}',
+            )
+        deadline = _deadline.Deadline(timeout)
+        for found in holders:
+            if not answers[found.hid].wait(max(0.0, deadline.remaining())):
+                _run_script(
+                    connection,
+                    _redis_plan.RunScript(
+                        dialect.evict,
+                        _redis_scripts.keys_of(base),
+                        (found.hid, found.sid),
+                    ),
+                )
+        return any(event.is_set() for event in answers.values()) or None
+    finally:
+        for nonce in nonces.values():
+            session.pongs.pop(nonce, None)
