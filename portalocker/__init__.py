@@ -40,10 +40,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .redis import RedisLock
     from .utils import open_atomic
 
     __version__: str
-    RedisLock: Any
 
 #: the kinds of a lock request, see `LockFlags`
 LOCK_EX = constants.LockFlags.EXCLUSIVE
@@ -83,13 +83,24 @@ __all__ = [
 ]
 
 
+def _redis_lock_class() -> Any:
+    """The class, imported by the first who asks for it."""
+    import importlib
+
+    try:
+        return importlib.import_module(f'{__name__}.redis').RedisLock
+    except ModuleNotFoundError as error:
+        if error.name != 'redis':
+            raise
+        raise ImportError(
+            'cannot import RedisLock: it needs the client library redis: '
+            'pip install "portalocker[redis]"'
+        ) from error
+
+
 def __getattr__(name: str) -> Any:
     if name == 'RedisLock':
-        raise ImportError(
-            'cannot import RedisLock: it is not part of this release; the '
-            'redis client it will need comes with '
-            'pip install "portalocker[redis]"'
-        )
+        return _redis_lock_class()
     if name == 'open_atomic':
         return getattr(utils, name)
     if name == '__version__':

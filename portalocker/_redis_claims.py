@@ -67,13 +67,15 @@ class Claim:
         self.lease = lease
         self.hid = session.next_hid()
         self.hold = _redis_core.Hold(lease, _redis_core.now())
-        self.on_lost: Callable[[exceptions.LockLost], object] | None = None
+        self.on_lost: Callable[[exceptions.LockLostError], object] | None = (
+            None
+        )
         self.wants_interrupt = False
         # Somebody believes in it: a loss is told
         self.is_published = False
         # Pings on the channels are answered while we hold, unless mute
         self.is_mute = False
-        self.loss: exceptions.LockLost | None = None
+        self.loss: exceptions.LockLostError | None = None
         # How many are before us in line
         self.rank = 0
         # Ends our pause; guarded by the mutex of the session
@@ -169,6 +171,12 @@ class BaseSession:
     def subscribed(self) -> bool:
         """Whether the subscription lives, as far as we know."""
         return not self.is_over
+
+    def close(self, cause: str = 'the session was closed') -> None:
+        """End the session, and all holds in it; never waits."""
+        self.cause = self.cause or cause
+        self.is_over = True
+        self.attend()
 
     def attend(self) -> None:
         """Have the reader look at what we have for it; never waits."""
@@ -289,7 +297,7 @@ class BaseSession:
         answers = iter(answer)
         moment = _redis_core.now()
         for claim in batch:
-            is_there = all([next(answers) for _ in claim.keys[::4]])
+            is_there = min(next(answers) for _ in claim.keys[::4]) == 1
             claim.happened(claim.hold.answered_beat, is_there, sent, moment)
 
     # Channels of locks: old-style pings come there
@@ -442,15 +450,16 @@ def response_channel(data: Any) -> str | None:
     return channel if isinstance(channel, str) else None
 
 
-def loss_of(claim: Claim) -> exceptions.LockLost:
+def loss_of(claim: Claim) -> exceptions.LockLostError:
     """The loss of a claim, as an error with its cause."""
     cause = claim.session.cause or (
         'it was given to others, or could not be renewed in time'
     )
     names = ', '.join(map(repr, claim.channels))
-    return exceptions.LockLost(
+    return exceptions.LockLostError(
         f'lost the lock {names} while it was held: {cause}',
         filename=claim.channels[0],
+        token=claim.tokens[0] or None,
     )
 
 

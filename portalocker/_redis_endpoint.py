@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import socket
 
-import redis as redis_py
-import redis.backoff
-import redis.retry
+from redis import backoff as redis_backoff
+from redis import retry as redis_retry
 
 from . import _redis_scripts
 
@@ -105,7 +104,7 @@ def _as_item(item: tuple[str, Any]) -> tuple[str, str]:
 
 
 def _once() -> Any:
-    return redis_py.retry.Retry(redis_py.backoff.NoBackoff(), 0)
+    return redis_retry.Retry(redis_backoff.NoBackoff(), 0)
 
 
 def open_socket(connection: Any) -> socket.socket:

@@ -8,7 +8,6 @@ from . import (
     _after_fork,
     _redis_claims,
     _redis_core,
-    _redis_endpoint,
     _redis_plan,
     constants,
     exceptions,
@@ -38,7 +37,7 @@ class RedisLockState:
         fair: bool,
         lease: float,
         takeover: str,
-        on_lost: Callable[[exceptions.LockLost], object] | None,
+        on_lost: Callable[[exceptions.LockLostError], object] | None,
         interrupt_on_lost: bool,
         reentrant: bool,
         label: str | None,
@@ -78,7 +77,8 @@ class RedisLockState:
         """What the server calls our connection: `CHANNEL-lock`.
 
         A process has one connection for all of its locks, named after the
-        lock that opened it. Nothing depends on the name.
+        lock that opened it (what is no printable ASCII becomes `_`). Nothing
+        depends on the name.
         """
         return f'{self._order.channels[0]}-lock'
 
@@ -118,7 +118,7 @@ class RedisLockState:
         return getattr(self.pubsub, 'thread', None)
 
     def ensure_held(self) -> None:
-        """Raise `LockLost` where the lock was lost; asks nobody, no wait.
+        """Raise `LockLostError` where the lock was lost; asks nobody, no wait.
 
         Raises another `LockException` where it was never acquired.
         """
@@ -187,11 +187,11 @@ class RedisLockState:
         taken = self._claims.pop(self._claimant(), None)
         return taken if taken is claim else None
 
-    def _note_release(
-        self, claim: _redis_claims.Claim, was_held: bool
-    ) -> None:
+    @staticmethod
+    def _tell_if_lost(claim: _redis_claims.Claim, *, was_held: bool) -> None:
         if not was_held:
             claim.session.note_loss(claim)
+            raise claim.loss or _redis_claims.loss_of(claim)
 
     def _give_back_claims(self) -> None:
         """Nobody refers to the lock: its session lets go; never waits."""

@@ -11,7 +11,7 @@ import socket
 import threading
 import typing
 
-import redis as redis_py
+from redis import exceptions as redis_errors
 
 from . import (
     _deadline,
@@ -35,14 +35,18 @@ _MODES = {'x': 'exclusive', 's': 'shared', 'p': 'permit'}
 
 #: the outcome is not known: the script is run once more
 UNKNOWN_OUTCOME = (
-    redis_py.exceptions.ConnectionError,
-    redis_py.exceptions.TimeoutError,
+    redis_errors.ConnectionError,
+    redis_errors.TimeoutError,
 )
 #: no second try would help
 REFUSALS = tuple(
-    getattr(redis_py.exceptions, name)
-    for name in ('AuthenticationError', 'AuthorizationError', 'MaxClientsError')
-    if hasattr(redis_py.exceptions, name)
+    getattr(redis_errors, name)
+    for name in (
+        'AuthenticationError',
+        'AuthorizationError',
+        'MaxClientsError',
+    )
+    if hasattr(redis_errors, name)
 )
 
 
@@ -70,35 +74,29 @@ if TYPE_CHECKING:
     Plan = Generator[Step, Any, Any]
 
 
-class RedisHolder(holder.Holder):
-    """One holder of a lock on a server, or one waiter.
+class RedisHolder(holder.RemoteHolder):
+    """One holder of a lock on a Redis server, or one waiter.
 
-    Beside what every `Holder` has: `host`, `thread` (the number the system
-    gives it), `label`, the fencing `token` (None where there is none), and
-    `mode` (`'exclusive'`, `'shared'` or `'permit'`). `since` is the server's
-    clock.
+    Beside what every `RemoteHolder` has: `thread` (the number the system
+    gives it) and `mode` (`'exclusive'`, `'shared'` or `'permit'`).
     """
 
-    __slots__ = ('hid', 'host', 'label', 'mode', 'sid', 'thread', 'token')
+    __slots__ = ('hid', 'mode', 'sid', 'thread')
 
     def __init__(self, mode: str, since: str, token: str, meta: str) -> None:
         host, pid, thread, label = (*meta.split(':', 3), '', '', '')[:4]
         super().__init__(
             int(pid) if pid.isdigit() else 0,
+            host=host or None,
+            label=label or None,
+            token=int(token) or None,
             shared=mode == 's',
             since=int(since) / 1e6,
         )
-        self.host = host
         self.thread = int(thread) if thread.isdigit() else None
-        self.label = label or None
-        self.token = int(token) or None
         self.mode = _MODES.get(mode, mode)
         #: what the server knows the hold and its session by
         self.hid = self.sid = ''
-
-    def __str__(self) -> str:
-        text = f'pid {self.pid} on {self.host}'
-        return f'{text} ({self.label})' if self.label else text
 
 
 class Order:
@@ -237,9 +235,7 @@ class _Acquisition:
                 'a replica?'
             )
 
-    def _ask(
-        self, claim: _redis_claims.Claim
-    ) -> Generator[Step, Any, str]:
+    def _ask(self, claim: _redis_claims.Claim) -> Generator[Step, Any, str]:
         """Ask for the lock; what the server said."""
         words = self._order.words(claim, may_wait=self._may_wait)
         script = claim.session.dialect.acquire

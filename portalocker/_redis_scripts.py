@@ -427,9 +427,7 @@ class Dialect:
             if self.is_sharded
             else f"'{PREFIX}:s:'"
         )
-        channel = (
-            f'local function channel(sid) return {where} .. sid end\n'
-        )
+        channel = f'local function channel(sid) return {where} .. sid end\n'
         text = channel + _PRELUDE + groups + body
         text = re.sub('@(NUMSUB|PUBLISH)', self._word, text)
         return Script(name, text)

@@ -5,19 +5,16 @@ from __future__ import annotations
 import _thread
 import atexit
 import os
+import re
 import selectors
 import socket
 import threading
 import time
 
-import redis as redis_py
+from redis import client as redis_client
+from redis import exceptions as redis_errors
 
-from . import (
-    _after_fork,
-    _redis_claims,
-    _redis_endpoint,
-    _redis_wire,
-)
+from . import _after_fork, _redis_claims, _redis_endpoint, _redis_wire
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,13 +33,13 @@ class RedisSession(_redis_claims.BaseSession):
 
     def __init__(self, endpoint: _redis_endpoint.Endpoint, name: str) -> None:
         super().__init__(endpoint)
-        self.connection = endpoint.connection(name)
+        self.connection = endpoint.connection(_as_client_name(name))
         self._confirmations: dict[str, threading.Event] = {}
         self._parser = _redis_wire.ReplyParser()
         self._unsent = b''
         self._waker, self._wake_end = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wake_end.setblocking(False)
+        self._waker.settimeout(0)
+        self._wake_end.settimeout(0)
         self.pid = os.getpid()
         self.thread = SessionThread(self)
 
@@ -59,7 +56,7 @@ class RedisSession(_redis_claims.BaseSession):
             self.is_over = True
             self._close_sockets()
             raise
-        self._socket.setblocking(False)
+        self._socket.settimeout(0)
         _after_fork.forget_in_child(self)
         self.thread.start()
 
@@ -74,7 +71,7 @@ class RedisSession(_redis_claims.BaseSession):
             while not self.own_channels[channel]:
                 self._feed(self._socket.recv(_CHUNK))
         except OSError as error:
-            raise redis_py.exceptions.ConnectionError(
+            raise redis_errors.ConnectionError(
                 f'cannot open a session for locks: {error}'
             ) from error
 
@@ -108,12 +105,6 @@ class RedisSession(_redis_claims.BaseSession):
         except OSError:  # it is awake, or the session is over
             pass
 
-    def close(self, cause: str = 'the session was closed') -> None:
-        """End the session, and all holds in it; the thread does the work."""
-        self.cause = self.cause or cause
-        self.is_over = True
-        self.attend()
-
     # On the thread
 
     def listen(self) -> None:
@@ -126,7 +117,7 @@ class RedisSession(_redis_claims.BaseSession):
             self._send()
             cause = 'the session was closed'
         except (OSError, ValueError) as error:
-            cause = f'the connection is gone: {error or type(error).__name__}'
+            cause = f'the connection is gone: {error!s}'
         forget_session(self)
         self._close_sockets()
         self.end(cause)
@@ -160,7 +151,7 @@ class RedisSession(_redis_claims.BaseSession):
         while self._unsent:
             try:
                 count = self._socket.send(self._unsent)
-            except (BlockingIOError, *_TLS_LATER):
+            except _LATER:
                 return False
             self._unsent = self._unsent[count:]
         return True
@@ -173,7 +164,7 @@ class RedisSession(_redis_claims.BaseSession):
         while True:
             try:
                 chunk = self._socket.recv(_CHUNK)
-            except (BlockingIOError, *_TLS_LATER):
+            except _LATER:
                 return
             self._feed(chunk)
             if len(chunk) < _CHUNK and not hasattr(self._socket, 'pending'):
@@ -212,10 +203,10 @@ def _tls_later() -> tuple[type[OSError], ...]:
     return ssl.SSLWantReadError, ssl.SSLWantWriteError
 
 
-_TLS_LATER = _tls_later()
+_LATER: tuple[type[OSError], ...] = (BlockingIOError, *_tls_later())
 
 
-class SessionThread(redis_py.client.PubSubWorkerThread):
+class SessionThread(redis_client.PubSubWorkerThread):
     """Listens to a session; a daemon, since a session ends with us anyway."""
 
     def __init__(self, session: RedisSession) -> None:
@@ -298,10 +289,14 @@ _sessions_of_parent = _Sessions()
 _after_fork.forget_in_child(_sessions_of_parent)
 
 
+def _as_client_name(name: str) -> str:
+    """A name that servers accept: printable ASCII without spaces."""
+    return re.sub('[^!-~]', '_', name)[:200]
+
+
 def _must_be_no_error(answer: Any) -> None:
     if isinstance(answer, _redis_wire.ServerError):
-        raise redis_py.exceptions.ResponseError(
+        raise redis_errors.ResponseError(
             'cannot open a session for locks: the server must be Redis 6.2 '
             f'or newer, or speak RESP3: {answer.text}'
         )
-

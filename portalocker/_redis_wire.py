@@ -30,10 +30,10 @@ class _Incomplete(Exception):
 
 
 def packed(*words: str | bytes | int) -> bytes:
-    """Return a command as it goes over the wire.
+    r"""Return a command as it goes over the wire.
 
     >>> packed('PING')
-    b'*1\\r\\n$4\\r\\nPING\\r\\n'
+    b'*1\r\n$4\r\nPING\r\n'
     """
     parts = [b'*%d\r\n' % len(words)]
     for word in words:

@@ -8,15 +8,14 @@ Needs the `redis` extra: `pip install "portalocker[redis]"`.
 from __future__ import annotations
 
 import _thread
-import json
 import os
 import random
 import threading
 import time
 import weakref
 
-import redis as redis_py
-import redis.client
+from redis import client as redis_client
+from redis import exceptions as redis_errors
 
 from . import (
     _deadline,
@@ -61,7 +60,7 @@ __all__ = [
 ]
 
 
-class PubSubWorkerThread(redis_py.client.PubSubWorkerThread):
+class PubSubWorkerThread(redis_client.PubSubWorkerThread):
     """Listens to a subscription; its death interrupts the main thread.
 
     For subscriptions of your own. The locks of this module listen with a
@@ -113,7 +112,7 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         `'immediate'`: a holder whose connection is gone holds no more.
         `'safe'`: it holds until its lease is over, for it may not know yet.
     `on_lost`
-        called with the `LockLost` error, once, on the thread of the session,
+        called with the `LockLostError`, once, on the thread of the session,
         where a lock is lost while it is held. It must be quick: it keeps
         other locks of this process from being renewed.
     `interrupt_on_lost`
@@ -125,9 +124,11 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         text for `holders()` and `python -m portalocker who`.
     `fence`
         whether grants have a token.
-    A lock that was lost raises `LockLost` at the end of its `with` block and
-    in `ensure_held()`. A check and a write are two steps: what a paused
-    holder may still write is kept out by comparing tokens, nothing else.
+
+    A lock that was lost raises `LockLostError` in `ensure_held()`, at
+    `release()`, and at the end of a `with` block that did not fail itself.
+    A check and a write are two steps: what a paused holder still writes is
+    kept out by comparing tokens, and by nothing else.
 
     In a forked child the object starts released.
     """
@@ -135,7 +136,7 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
     def __init__(
         self,
         channel: str,
-        connection: redis_py.client.Redis | None = None,
+        connection: redis_client.Redis | None = None,
         timeout: float | None = None,
         check_interval: float | None = None,
         fail_when_locked: bool | None = False,
@@ -148,7 +149,7 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         fair: bool = True,
         lease: float = DEFAULT_LEASE,
         takeover: Literal['immediate', 'safe'] = 'immediate',
-        on_lost: Callable[[exceptions.LockLost], object] | None = None,
+        on_lost: Callable[[exceptions.LockLostError], object] | None = None,
         interrupt_on_lost: bool = False,
         reentrant: bool = False,
         label: str | None = None,
@@ -205,7 +206,8 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         if again is not None:
             return self
         try:
-            timeout = utils.coalesce(timeout, self.timeout)
+            if timeout is None:
+                timeout = self.timeout
             if utils.coalesce(fail_when_locked, self.fail_when_locked):
                 timeout = 0.0
             pauses: list[float] = []
@@ -238,20 +240,20 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         """Let the lock go; does nothing where it is not held.
 
         Waits for one answer of the server. A server that cannot be reached
-        is no error: the lock ends with our session there. A lock that was
-        lost is no error either: see `lost`, and the end of `with`.
+        is no error: the lock ends with our session there. Raises
+        `LockLostError` where the lock was lost while we held it.
         """
         claim = self._end_one()
-        if claim is not None:
-            try:
-                self._note_release(
-                    claim, self._drive(_redis_plan.releasing(claim))
-                )
-            finally:
-                self._close_own_connection()
+        if claim is None:
+            return
+        try:
+            was_held = self._drive(_redis_plan.releasing(claim))
+        finally:
+            self._close_own_connection()
+        self._tell_if_lost(claim, was_held=was_held)
 
     def verify(self) -> None:
-        """Ask the server whether we hold; raises `LockLost` if not.
+        """Ask the server whether we hold; raises `LockLostError` if not.
 
         One round trip. What is true at the answer may be over after it: see
         `token`.
@@ -265,9 +267,7 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         hids = [claim.hid] * len(keys)
         answer = _run_script(
             self.get_connection(),
-            _redis_plan.RunScript(
-                script, keys, (claim.session.sid, *hids)
-            ),
+            _redis_plan.RunScript(script, keys, (claim.session.sid, *hids)),
         )
         claim.happened(
             *(claim.hold.answered_beat, all(answer), sent),
@@ -356,10 +356,11 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         exc_value: BaseException | None,
         traceback: python_types.TracebackType | None,
     ) -> None:
-        claim = self._current()
-        self.release()
-        if exc_type is None and claim is not None and claim.is_lost:
-            raise claim.loss or _redis_claims.loss_of(claim)
+        try:
+            self.release()
+        except exceptions.LockLostError:
+            if exc_type is None:  # else the body says more
+                raise
 
     def __del__(self) -> None:
         """A lock that nobody refers to is released, without waiting."""
@@ -412,10 +413,11 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
                     if isinstance(step, _redis_plan.RunScript):
                         result = _run_script(self.get_connection(), step)
                     elif isinstance(step, _redis_plan.Rest):
-                        result = _rest(step.claim, step.seconds)
+                        result = None
+                        _rest(step.claim, step.seconds)
                     else:
                         result = self._new_claim()
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 - theirs
                     step = plan.throw(error)
                 else:
                     step = plan.send(result)
@@ -437,7 +439,7 @@ class RedisSemaphore(RedisLock):
         self,
         maximum: int,
         channel: str,
-        connection: redis_py.client.Redis | None = None,
+        connection: redis_client.Redis | None = None,
         timeout: float | None = None,
         check_interval: float | None = None,
         fail_when_locked: bool | None = False,
@@ -472,7 +474,7 @@ class RedisMultiLock(RedisLock):
     def __init__(
         self,
         channels: Iterable[str],
-        connection: redis_py.client.Redis | None = None,
+        connection: redis_client.Redis | None = None,
         timeout: float | None = None,
         check_interval: float | None = None,
         fail_when_locked: bool | None = False,
@@ -502,7 +504,7 @@ def _shared_client(options: dict[str, Any]) -> Any:
     )
     client = _clients.get(key)
     if client is None:
-        client = _clients[key] = redis_py.client.Redis(**options)
+        client = _clients[key] = redis_client.Redis(**options)
     return client
 
 
@@ -513,7 +515,7 @@ def _run_script(client: Any, step: _redis_plan.RunScript) -> Any:
         return client.execute_command(
             'EVALSHA', script.sha, len(keys), *keys, *words
         )
-    except redis_py.exceptions.NoScriptError:
+    except redis_errors.NoScriptError:
         return client.execute_command(
             'EVAL', script.text, len(keys), *keys, *words
         )

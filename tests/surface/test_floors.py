@@ -28,6 +28,7 @@ FACE = ''
 #: who may import whom from outside the standard library
 DOORS = {
     'redis.py': {'redis'},
+    '_redis_*.py': {'redis'},
     'aio/*': {'anyio'},
     'exporters/*': {'opentelemetry', 'prometheus_client', 'torch'},
     '_windows_lockers.py': {
