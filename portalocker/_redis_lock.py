@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from . import (
     _after_fork,
     _redis_claims,
@@ -20,32 +18,21 @@ if TYPE_CHECKING:
 
 # Of a command client that we make
 _CLIENT_OPTIONS = {'health_check_interval': 10, 'decode_responses': True}
-_TAKEOVERS = {'immediate': 'i', 'safe': 's'}
 
 
 class RedisLockState:
     """Who holds through this object, and what it asks the server for."""
 
+    reentrant: bool
+    interrupt_on_lost: bool
+    _order: _redis_plan.Order
+
     def _set_up(
         self,
-        channels: tuple[str, ...],
-        *,
         connection: Any,
         redis_kwargs: dict[str, Any] | None,
-        mode: str,
-        limit: int,
-        fair: bool,
-        lease: float,
-        takeover: str,
         on_lost: Callable[[exceptions.LockLostError], object] | None,
-        interrupt_on_lost: bool,
-        reentrant: bool,
-        label: str | None,
-        fence: bool,
     ) -> None:
-        if not all(channels) or not channels:
-            raise ValueError('cannot lock a channel without a name')
-        _check_lease(lease, takeover)
         self.connection: Any = connection
         self.close_connection = connection is None
         self.redis_kwargs: dict[str, Any] = {
@@ -53,18 +40,6 @@ class RedisLockState:
             **(redis_kwargs or {}),
         }
         self.on_lost = on_lost
-        self.interrupt_on_lost = interrupt_on_lost
-        self.reentrant = reentrant
-        self._order = _redis_plan.Order(
-            channels,
-            mode=mode,
-            limit=limit,
-            lease=lease,
-            takeover=_TAKEOVERS[takeover],
-            is_fair=fair,
-            is_fenced=fence,
-            label=label,
-        )
         # Claimant -> claim, or a placeholder while it is being acquired
         self._claims: dict[object, Any] = {}
         # The last hold, for those who ask what became of it
@@ -213,17 +188,3 @@ def mode_of(flags: constants.LockFlags, limit: int) -> str:
             raise ValueError('cannot limit shared holders: see RedisSemaphore')
         return 's'
     return 'x' if limit == 1 else 'p'
-
-
-def _check_lease(lease: float, takeover: str) -> None:
-    if takeover not in _TAKEOVERS:
-        raise ValueError(
-            f'cannot take over {takeover!r}: choose from {[*_TAKEOVERS]}'
-        )
-    if not (lease == 0 or 0.001 <= lease < math.inf):
-        raise ValueError(f'cannot lease for {lease} s: zero, or 1 ms and more')
-    if takeover == 'safe' and lease == 0:
-        raise ValueError(
-            'cannot take over safely without a lease: nobody would ever get '
-            'the lock of a dead holder'
-        )

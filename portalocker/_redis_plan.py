@@ -6,6 +6,7 @@ server, a pause) and is sent the result, by a thread or by an event loop.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import threading
@@ -24,13 +25,14 @@ from . import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
     from typing import Any
 
 #: a server that never sees our session is asked so often
 _RESTARTS_IN_A_ROW = 3
 # Waiters further behind look for the death of those before them less often
 _HIGHEST_RANK = 7
+_TAKEOVERS = {'immediate': 'i', 'safe': 's'}
 _MODES = {'x': 'exclusive', 's': 'shared', 'p': 'permit'}
 
 #: the outcome is not known: the script is run once more
@@ -105,25 +107,31 @@ class Order:
     def __init__(
         self,
         channels: tuple[str, ...],
-        *,
         mode: str,
         limit: int,
         lease: float,
         takeover: str,
-        is_fair: bool,
-        is_fenced: bool,
-        label: str | None,
     ) -> None:
+        if not all(channels) or not channels:
+            raise ValueError('cannot lock a channel without a name')
+        _check_lease(lease, takeover)
         self.channels = channels
         self.bases = tuple(map(_redis_scripts.base_of, channels))
         self.keys = tuple(
             key for base in self.bases for key in _redis_scripts.keys_of(base)
         )
         self.lease = lease
-        self._label = label or ''
-        self._request = (mode, limit, round(lease * 1e6), takeover)
+        self._request = (
+            *(mode, limit, round(lease * 1e6), _TAKEOVERS[takeover]),
+        )
+        self._host = socket.gethostname().replace(':', '_') or '?'
+
+    def set_options(
+        self, *, is_fair: bool, is_fenced: bool, label: str | None
+    ) -> None:
+        """What does not change who fits in."""
         self._options = (int(is_fair), int(is_fenced))
-        self._host = _host_name()
+        self._label = label or ''
 
     def words(
         self, claim: _redis_claims.Claim, *, may_wait: bool
@@ -139,8 +147,18 @@ class Order:
         )
 
 
-def _host_name() -> str:
-    return socket.gethostname().replace(':', '_') or '?'
+def _check_lease(lease: float, takeover: str) -> None:
+    if takeover not in _TAKEOVERS:
+        raise ValueError(
+            f'cannot take over {takeover!r}: choose from {[*_TAKEOVERS]}'
+        )
+    if not (lease == 0 or 0.001 <= lease < math.inf):
+        raise ValueError(f'cannot lease for {lease} s: zero, or 1 ms and more')
+    if takeover == 'safe' and lease == 0:
+        raise ValueError(
+            'cannot take over safely without a lease: nobody would ever get '
+            'the lock of a dead holder'
+        )
 
 
 def acquisition(
@@ -342,14 +360,9 @@ def releasing(claim: _redis_claims.Claim) -> Generator[Step, Any, bool]:
         raise
 
 
-def asked_who(
-    run: Callable[[RunScript], Any],
-    dialect: _redis_scripts.Dialect,
-    base: str,
-) -> list[tuple[str, RedisHolder]]:
-    """Return holders, then waiters in their order, each with its role."""
-    reply = run(RunScript(dialect.who, _redis_scripts.keys_of(base), ()))
-    return understood_who(reply)
+def question_who(dialect: _redis_scripts.Dialect, base: str) -> RunScript:
+    """Ask who holds a lock, and who waits for it."""
+    return RunScript(dialect.who, _redis_scripts.keys_of(base), ())
 
 
 def understood_who(reply: list[Any]) -> list[tuple[str, RedisHolder]]:

@@ -14,7 +14,13 @@ import time
 from redis import client as redis_client
 from redis import exceptions as redis_errors
 
-from . import _after_fork, _redis_claims, _redis_endpoint, _redis_wire
+from . import (
+    _after_fork,
+    _redis_claims,
+    _redis_endpoint,
+    _redis_listening,
+    _redis_wire,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +30,7 @@ if TYPE_CHECKING:
 _CHUNK = 65536
 
 
-class RedisSession(_redis_claims.BaseSession):
+class RedisSession(_redis_listening.SessionListener):
     """A session on a connection of its own, which is opened once.
 
     `thread`

@@ -23,6 +23,7 @@ from . import (
     _redis_claims,
     _redis_core,
     _redis_endpoint,
+    _redis_listening,
     _redis_lock,
     _redis_plan,
     _redis_scripts,
@@ -160,21 +161,13 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         self.thread_sleep_time = thread_sleep_time
         self.unavailable_timeout = unavailable_timeout
         self._client: Any = None
-        self._set_up(
-            self._channels(),
-            connection=connection,
-            redis_kwargs=redis_kwargs,
-            mode=self._mode(flags, limit),
-            limit=limit,
-            fair=fair,
-            lease=lease,
-            takeover=takeover,
-            on_lost=on_lost,
-            interrupt_on_lost=interrupt_on_lost,
-            reentrant=reentrant,
-            label=label,
-            fence=fence,
+        self._set_up(connection, redis_kwargs, on_lost)
+        self.interrupt_on_lost = interrupt_on_lost
+        self.reentrant = reentrant
+        self._order = _redis_plan.Order(
+            self._channels(), self._mode(flags, limit), limit, lease, takeover
         )
+        self._order.set_options(is_fair=fair, is_fenced=fence, label=label)
 
     def get_connection(self) -> Any:
         """Return the client for commands; makes one where none was given.
@@ -277,18 +270,11 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
 
     def holders(self) -> tuple[RedisHolder, ...]:
         """Who holds the lock, as the server knows them; one round trip."""
-        return tuple(found for role, found in self._who() if role == 'holder')
+        return _asked_who(self, 'holder')
 
     def waiters(self) -> tuple[RedisHolder, ...]:
         """Who waits for the lock, first come first; one round trip."""
-        return tuple(found for role, found in self._who() if role == 'waiter')
-
-    def _who(self) -> list[tuple[str, RedisHolder]]:
-        return _redis_plan.asked_who(
-            lambda step: _run_script(self.get_connection(), step),
-            _redis_endpoint.dialect_of(self.get_connection()),
-            self._order.bases[0],
-        )
+        return _asked_who(self, 'waiter')
 
     def channel_handler(self, message: dict[str, Any]) -> None:
         """Answer a ping of an older release; ignores anything else.
@@ -298,7 +284,7 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         """
         if message.get('type') != 'message':
             return
-        asked_by = _redis_claims.response_channel(message.get('data'))
+        asked_by = _redis_listening.response_channel(message.get('data'))
         if asked_by is not None:
             self.get_connection().publish(asked_by, str(time.time()))
 
@@ -330,11 +316,7 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         check_interval: float | None,
         pause: Callable[[float], object] | None = None,
     ) -> Iterator[int]:
-        """Count the attempts; the pauses between them are random.
-
-        About `check_interval` seconds each, so that waiters do not stay in
-        step.
-        """
+        """Count the attempts; the pauses between them are random."""
         deadline = _deadline.Deadline(utils.coalesce(timeout, self.timeout))
         interval = max(
             utils.coalesce(check_interval, self.check_interval),
@@ -506,6 +488,20 @@ def _shared_client(options: dict[str, Any]) -> Any:
     if client is None:
         client = _clients[key] = redis_client.Redis(**options)
     return client
+
+
+def _asked_who(lock: RedisLock, role: str) -> tuple[RedisHolder, ...]:
+    """Those who have this role."""
+    client = lock.get_connection()
+    step = _redis_plan.question_who(
+        _redis_endpoint.dialect_of(client), lock._order.bases[0]
+    )
+    answer = _run_script(client, step)
+    return tuple(
+        found
+        for its_role, found in _redis_plan.understood_who(answer)
+        if its_role == role
+    )
 
 
 def _run_script(client: Any, step: _redis_plan.RunScript) -> Any:

@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 import time
-from typing import Any, Self
+from typing import Self
 
 LONG = 15.0  # seconds: only ever reached by a failure
 ENGINES = ('valkey', 'redis')
@@ -125,6 +125,6 @@ class RedisServer:
         self.start()
         return self
 
-    def __exit__(self, *exc_info: Any) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         with contextlib.suppress(ProcessLookupError):
             self.kill()

@@ -101,9 +101,12 @@ def test_import_starts_no_thread_and_opens_no_file(name: str) -> None:
 
 
 def _needs_third_party(name: str) -> bool:
+    """Whether it, or what it imports of ours, imports from outside."""
     return any(
-        found.outside is not None
-        and found.column == 0
-        and found.outside.partition('.')[0] not in sys.stdlib_module_names
+        found.outside.partition('.')[0] not in sys.stdlib_module_names
+        if found.outside is not None
+        else found.inside not in {None, '', name}
+        and _needs_third_party(str(found.inside))
         for found in imports(modules()[name])
+        if found.column == 0
     )

@@ -1,0 +1,191 @@
+"""What a session does: it renews, and takes in what the server says.
+
+Whatever reads and writes (a thread, an event loop) is in a subclass.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+from . import (
+    _redis_claims,
+    _redis_core,
+    _redis_mail,
+    _redis_scripts,
+    _redis_wire,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: seconds for which a channel stays subscribed after its lock was released
+LINGER_SECONDS = 0.25
+# Holds that one beat asks for
+_BEATS_AT_ONCE = 100
+# The server will not have us any more, whatever we ask
+_FATAL_CODES = frozenset(('READONLY', 'MOVED', 'ASK', 'CLUSTERDOWN'))
+
+
+class SessionListener(_redis_claims.ClaimCarrier):
+    """A session, but for the socket: what it says, and what it hears."""
+
+    def look_at_clock(self) -> float:
+        """Renew what is due; return the seconds until the next look."""
+        moment = _redis_core.now()
+        shortest = _redis_claims.LONGEST_TICK * _redis_claims.TICKS_IN_LEASE
+        due: list[_redis_claims.Claim] = []
+        for claim in list(self.claims.values()):
+            if not claim.lease:
+                continue
+            shortest = min(shortest, claim.lease)
+            if claim.hold.is_beat_due(moment):
+                due.append(claim)
+            elif claim.hold.is_overdue(moment):
+                claim.happened(claim.hold.age, moment)
+        self._beat(due, moment)
+        self.tick_seconds = max(
+            shortest / _redis_claims.TICKS_IN_LEASE,
+            _redis_claims.SHORTEST_TICK,
+        )
+        return min(self.tick_seconds, self._leave_channels(moment))
+
+    def _beat(self, due: list[_redis_claims.Claim], moment: float) -> None:
+        """Ask the server whether these still hold, which renews them."""
+        at_once = 1 if self.dialect.is_sharded else _BEATS_AT_ONCE
+        for i in range(0, len(due), at_once):
+            batch = due[i : i + at_once]
+            keys = [key for claim in batch for key in claim.keys[::4]]
+            hids = [claim.hid for claim in batch for _ in claim.keys[::4]]
+
+            def answered(
+                answer: Any, batch: list[_redis_claims.Claim] = batch
+            ) -> None:
+                self._beaten(batch, answer, moment)
+
+            self.post_script(
+                self.dialect.beat, keys, [self.sid, *hids], answered
+            )
+
+    def _beaten(
+        self, batch: list[_redis_claims.Claim], answer: Any, sent: float
+    ) -> None:
+        if isinstance(answer, _redis_wire.ServerError):
+            if answer.code in _FATAL_CODES:
+                raise ConnectionError(answer.text)
+            _redis_claims.redis_logger.warning(
+                'cannot renew locks: %s', answer.text
+            )
+            return  # what is not renewed gets too old
+        answers = iter(answer)
+        moment = _redis_core.now()
+        for claim in batch:
+            is_there = min(next(answers) for _ in claim.keys[::4]) == 1
+            claim.happened(claim.hold.answered_beat, is_there, sent, moment)
+
+    # Channels of locks: old-style pings come there
+
+    def visit_channels(self, claim: _redis_claims.Claim) -> None:
+        """Listen on the channels of a lock, at least while it is held."""
+        moment = _redis_core.now()
+        for channel in claim.channels:
+            if channel not in self.channels:
+                self.post('SUBSCRIBE', channel)
+            self.channels[channel] = moment
+
+    def _leave_channels(self, moment: float) -> float:
+        """Leave those that nobody needs; seconds until the next look."""
+        pause = _redis_claims.LONGEST_TICK
+        if not self.channels:
+            return pause
+        needed = {
+            channel
+            for claim in list(self.claims.values())
+            for channel in claim.channels
+        }
+        for channel, used in list(self.channels.items()):
+            if channel in needed:
+                continue
+            if moment - used < LINGER_SECONDS:
+                pause = LINGER_SECONDS
+            elif self.channels.pop(channel, None) is not None:
+                self.post('UNSUBSCRIBE', channel)
+        return pause
+
+    # Messages
+
+    def take_in(self, message: Any) -> None:
+        """One thing that the server said; raises `ConnectionError`."""
+        if not isinstance(message, _redis_wire.PushMessage):
+            self.take_answer(message)
+            return
+        kind, channel, *rest = message
+        name = _redis_scripts.as_text(channel)
+        if kind in {b'message', b'smessage'}:
+            if name in self.own_channels:
+                self._take_own(_redis_scripts.as_text(rest[0]).split(' '))
+            else:
+                self._take_ping(name, rest[0])
+        elif name in self.own_channels:
+            if kind not in {b'subscribe', b'ssubscribe'}:
+                raise ConnectionError('the server ended our subscription')
+            self.own_channels[name] = True
+            self.confirmed(name)
+
+    def confirmed(self, channel: str) -> None:
+        """The server confirmed one of our own channels."""
+
+    def _take_own(self, words: list[str]) -> None:
+        """A message to this session, from a script or another session."""
+        match words:
+            case ['grant', hid, tokens]:
+                claim = self.claims.get(hid)
+                if claim is None:
+                    return  # it gave up; what it did takes the grant back
+                claim.happened(
+                    claim.hold.pushed_grant,
+                    _redis_scripts.token_of(tokens.split(',')),
+                    _redis_core.now(),
+                )
+                if claim.is_held and not claim.is_mute:
+                    self.visit_channels(claim)
+            case ['lost', hid]:
+                claim = self.claims.get(hid)
+                if claim is not None:
+                    claim.happened(claim.hold.pushed_loss)
+            case ['ping', nonce, *channel]:
+                self._publish(' '.join(channel), f'pong {nonce}')
+            case ['pong', nonce]:
+                waiter = self.pongs.pop(nonce, None)
+                if waiter is not None:
+                    waiter()
+
+    def _take_ping(self, channel: str, data: Any) -> None:
+        """A ping as older releases send it to whom holds the channel."""
+        asked_by = response_channel(data)
+        is_held = any(
+            channel in claim.channels and claim.is_held and not claim.is_mute
+            for claim in list(self.claims.values())
+        )
+        if asked_by is not None and is_held:
+            self.post(
+                'PUBLISH',
+                asked_by,
+                str(time.time()),
+                answered=_redis_mail.ignore_answer,
+            )
+
+    def _publish(self, channel: str, text: str) -> None:
+        verb = 'SPUBLISH' if self.dialect.is_sharded else 'PUBLISH'
+        self.post(verb, channel, text, answered=_redis_mail.ignore_answer)
+
+
+def response_channel(data: Any) -> str | None:
+    """Where the sender of a ping wants the answer; None for anything else."""
+    try:
+        ping = json.loads(data)
+    except (TypeError, ValueError):
+        return None
+    channel = ping.get('response_channel') if isinstance(ping, dict) else None
+    return channel if isinstance(channel, str) else None
