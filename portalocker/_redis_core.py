@@ -7,6 +7,7 @@ model checker of the tests drive the same object.
 
 from __future__ import annotations
 
+import sys
 import time
 
 TYPE_CHECKING = False
@@ -43,10 +44,10 @@ GONE = 'gone'
 
 def _clock() -> Callable[[], float]:
     """A clock of seconds that runs while the machine is suspended too."""
-    boottime = getattr(time, 'CLOCK_BOOTTIME', None)
-    if boottime is None:
-        return time.monotonic
-    return lambda: time.clock_gettime(boottime)
+    if sys.platform == 'linux':
+        read, clock = time.clock_gettime, time.CLOCK_BOOTTIME
+        return lambda: read(clock)
+    return time.monotonic
 
 
 now = _clock()
