@@ -1,4 +1,4 @@
-"""The command line: `run`, `who`, and `combine`, the single-file build.
+"""The command line: `run`, `who`, `reap`; `combine`, the single-file build.
 
 `combine` writes the package as one module that can be dropped into another
 project: every module that the face reaches is inlined where it is first
@@ -17,7 +17,7 @@ import subprocess
 import sys
 
 from . import __about__
-from .commands import _one_namespace, run, who
+from .commands import _one_namespace, reap, run, who
 from .commands._one_namespace import CombineError
 
 TYPE_CHECKING = False
@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, summary, add_arguments, function in (
         ('run', run.SUMMARY, run.add_arguments, run.main),
         ('who', who.SUMMARY, who.add_arguments, who.main),
+        ('reap', reap.SUMMARY, reap.add_arguments, reap.main),
         ('combine', 'write the package as one file', _add_arguments, _combine),
     ):
         command = commands.add_parser(name, help=summary, description=summary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ _CLOEXEC = getattr(os, 'O_CLOEXEC', 0)
 _ONLY_A_LOCK = (
     _CLOEXEC | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)
 )
+
+
+# the sticky bit asks who sweeps directories to spare it, see `_sweeping`
+_NEW_LOCK_FILE_MODE = 0o666 | stat.S_ISVTX
 
 
 def path_text(filename: Any) -> str:
@@ -62,7 +67,7 @@ def intact_opener(
 
 def nofollow_opener(path: str, flags: int) -> int:
     """Open a file that is only a lock: no symbolic link, no waiting FIFO."""
-    return os.open(path, flags | _ONLY_A_LOCK, 0o666)
+    return os.open(path, flags | _ONLY_A_LOCK, _NEW_LOCK_FILE_MODE)
 
 
 def close_quietly(fh: Any) -> None:

@@ -7,6 +7,7 @@ import time
 
 # on Windows a file that somebody reads cannot be replaced
 _REPLACE_PAUSES_SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+_FILES_TRIED = 20
 _LONGEST_PID = 20  # digits of the largest number any system counts to
 
 
@@ -16,12 +17,21 @@ def write_pid(path: str, pid: int) -> None:
     The text is ASCII decimal without a line end. The caller holds the lock
     that says who may write.
     """
-    text = b'%d' % pid
-    beside = f'{path}.{os.urandom(8).hex()}.tmp'
-    if len(os.path.basename(beside)) > 255:
+    tries_left = _FILES_TRIED
+    while True:
+        # whoever cleans up removes what has such a name and is not locked
         beside = os.path.join(
             os.path.dirname(path), f'.portalocker.{os.urandom(8).hex()}.tmp'
         )
+        try:
+            return _write_through(beside, path, b'%d' % pid)
+        except FileNotFoundError:  # cleaned up, or the directory is gone
+            tries_left -= 1
+            if not tries_left:
+                raise
+
+
+def _write_through(beside: str, path: str, text: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     flags |= getattr(os, 'O_CLOEXEC', 0) | getattr(os, 'O_NOFOLLOW', 0)
     fd = os.open(beside, flags, 0o666)
@@ -31,6 +41,8 @@ def write_pid(path: str, pid: int) -> None:
         finally:
             os.close(fd)
         _put_in_place(beside, path)
+    except FileNotFoundError:
+        raise
     except BaseException:
         os.unlink(beside)
         raise
@@ -45,13 +57,14 @@ def _put_in_place(beside: str, path: str) -> None:
     return os.replace(beside, path)
 
 
-def read_pid(path: str) -> int | None:
+def read_pid(path: str, dir_fd: int | None = None) -> int | None:
     """The number that `path` says, None if it does not say one.
 
     It tells who wrote it, not who lives. Never raises for what it finds.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0))
+        flags = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0)
+        fd = os.open(path, flags, dir_fd=dir_fd)
     except (OSError, ValueError):
         return None
     try:

@@ -21,6 +21,7 @@ from . import (
     _pid_record,
     _places,
     _removal,
+    _sweeping,
     _warning,
     constants,
     exceptions,
@@ -900,6 +901,7 @@ class BoundedSemaphore(LockBase):
         with self._lock_mutex:
             if not self._has_place:
                 self.lock = slot
+                _sweeping.mark_held(slot.fh)
                 return
         # Another thread was faster with this very object
         slot.release()
@@ -919,6 +921,7 @@ class BoundedSemaphore(LockBase):
         with self._lock_mutex:
             slot, self.lock = self.lock, None
         if slot is not None:
+            _sweeping.unmark_free(slot.fh)
             slot.release()
 
     def __enter__(self) -> Lock:

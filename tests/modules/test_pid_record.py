@@ -120,11 +120,35 @@ def test_a_link_planted_beside_is_refused(
     victim.write_text('precious')
     with monkeypatch.context() as patch:
         patch.setattr(os, 'urandom', lambda n: b'\0' * n)
-        planted = path.with_name('daemon.pid.' + '00' * 8 + '.tmp')
+        planted = path.with_name('.portalocker.' + '00' * 8 + '.tmp')
         planted.symlink_to(victim)
         with pytest.raises(FileExistsError):
             _pid_record.write_pid(str(path), 7)
     assert victim.read_text() == 'precious'
+
+
+def test_a_file_beside_that_is_cleaned_up_is_written_again(
+    path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_replace = os.replace
+    cleaned: list[str] = []
+
+    def replace(beside: str, target: str) -> None:
+        if len(cleaned) < 3:
+            cleaned.append(beside)
+            os.unlink(beside)
+        real_replace(beside, target)
+
+    monkeypatch.setattr(os, 'replace', replace)
+    _pid_record.write_pid(str(path), 7)
+    assert path.read_bytes() == b'7'
+    assert len(set(cleaned)) == 3
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_directory_that_is_gone_is_an_error(path: pathlib.Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        _pid_record.write_pid(str(path / 'below'), 7)
 
 
 def test_the_longest_file_name_can_be_written(path: pathlib.Path) -> None:

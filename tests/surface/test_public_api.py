@@ -60,6 +60,7 @@ OFFERS = {
         'open_atomic',
         'unlock',
     },
+    'portalocker.reapers': {'private_directory', 'reap'},
     'portalocker.utils': {'Lock', 'open_atomic'},
 }
 
@@ -152,6 +153,8 @@ SIGNATURES = {
     'portalocker._restore_windows_file_pos': '(file_io_obj, original_pos)',
     'portalocker.lock': '(file, flags)',
     'portalocker.unlock': '(file)',
+    'reapers.private_directory': "(name='portalocker', dir=None)",
+    'reapers.reap': "(dir=None, prefix='', min_age=0, dry_run=False)",
     'utils.BoundedSemaphore': (
         "(maximum, name='bounded_semaphore', "
         "filename_pattern='{name}.{number:02d}.lock', directory=None, "
@@ -404,5 +407,5 @@ def test_module_runs_as_a_command() -> None:
         timeout=60,
         check=True,
     )
-    for word in ('run', 'who', 'combine'):
+    for word in ('run', 'who', 'reap', 'combine'):
         assert word in done.stdout
