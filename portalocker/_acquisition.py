@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import Any, Protocol, TypeVar
 
+    from . import _holdings
+
     Result = TypeVar('Result')
 
     # Gives the attempts, and spends the time between them in what it is given
@@ -163,6 +165,46 @@ def must_wait(door: Door, fd: int, opened: os.stat_result) -> bool:
     if _wakeup.crowded and door._path in _wakeup.crowded:
         return True  # then we shall see
     return _wakeup.must_queue(fd, opened.st_dev) and portalocker.uses_flock()
+
+
+def let_go(
+    holding: _holdings.Holding,
+    path: str,
+    log: Callable[[str, Exception], object],
+) -> None:
+    """Flush, unlock, wake the next in line, close.
+
+    Raises, after the release, where data could not be written; other failures
+    are told to `log`.
+    """
+    fh = holding.fh
+    unwritten: OSError | None = None
+    try:
+        fh.flush()
+    except OSError as error:
+        unwritten = error
+    except ValueError:  # closed by hand: there is nothing to let go
+        holding.clean_up()
+        return
+    try:
+        portalocker.unlock(fh)
+    except Exception as error:  # noqa: BLE001 - whatever LOCKER raises
+        log('unlock', error)
+    if holding.turn is not None:
+        holding.pass_on()
+    try:
+        fh.close()
+    except Exception as error:  # noqa: BLE001 - a user's own file
+        if unwritten is None:
+            log('close', error)
+    if holding.turn is not None or holding.remains is not None:
+        holding.clean_up()
+    if unwritten is not None:
+        unwritten.add_note(
+            f'cannot write what was buffered for {path!r}; its lock is '
+            'released'
+        )
+        raise unwritten
 
 
 def explain(

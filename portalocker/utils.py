@@ -14,6 +14,7 @@ import time
 from . import (
     _acquisition,
     _after_fork,
+    _copies,
     _deadline,
     _holdings,
     _opening,
@@ -167,7 +168,7 @@ class LockBase:
         """
 
 
-class Lock(LockBase):
+class Lock(_copies.StartsReleased, LockBase):
     """A lock on the file at a path, between processes and threads.
 
     Who waits is woken when the holder lets go, or dies, and is served first
@@ -210,6 +211,7 @@ class Lock(LockBase):
     _default_timeout: float | None = None
     # Who holds: threads
     _new_holdings = _holdings.Holdings
+    _of_the_hold = frozenset({'fh', '_holdings', '_open_kwargs'})
 
     def __init__(
         self,
@@ -221,8 +223,6 @@ class Lock(LockBase):
         flags: constants.LockFlags = LOCK_METHOD,
         **file_open_kwargs: Any,
     ) -> None:
-        # First: __del__ must work whatever fails below
-        self._holdings = self._new_holdings()
         super().__init__(timeout, check_interval, fail_when_locked)
         self.filename = _opening.path_text(filename)
         self._path = _opening.absolute_path(self.filename)
@@ -234,13 +234,18 @@ class Lock(LockBase):
         self._attempt_flags = flags | constants.LockFlags.NON_BLOCKING
         self._is_blocking = not int(flags) & constants.LOCK_NB
         self._is_shared = bool(int(flags) & constants.LOCK_SH)
-        self.file_open_kwargs = self._open_kwargs = file_open_kwargs
-        if self.truncate:
-            # Only the holder may truncate: open the file as it is
-            opener = _opening.intact_opener(file_open_kwargs.get('opener'))
-            self._open_kwargs = {**file_open_kwargs, 'opener': opener}
+        self.file_open_kwargs = file_open_kwargs
+        self._start_released()
         if timeout is not None and timeout != self._default_timeout:
             self._warn_if_timeout_is_useless()
+
+    def _start_released(self) -> None:
+        self._holdings = self._new_holdings()
+        self._open_kwargs = self.file_open_kwargs
+        if self.truncate:
+            # Only the holder may truncate: open the file as it is
+            opener = _opening.intact_opener(self._open_kwargs.get('opener'))
+            self._open_kwargs = {**self._open_kwargs, 'opener': opener}
         _after_fork.forget_in_child(self)
 
     def acquire(
@@ -394,35 +399,7 @@ class Lock(LockBase):
         return fh
 
     def _let_go(self, holding: _holdings.Holding) -> None:
-        """Flush, unlock, wake the next in line, close."""
-        fh = holding.fh
-        unwritten: OSError | None = None
-        try:
-            fh.flush()
-        except OSError as error:
-            unwritten = error
-        except ValueError:  # closed by hand: there is nothing to let go
-            holding.clean_up()
-            return
-        try:
-            portalocker.unlock(fh)
-        except Exception as error:  # noqa: BLE001 - whatever LOCKER raises
-            self._log_clean_up('unlock', error)
-        if holding.turn is not None:
-            holding.pass_on()
-        try:
-            fh.close()
-        except Exception as error:  # noqa: BLE001 - a user's own file
-            if unwritten is None:
-                self._log_clean_up('close', error)
-        if holding.turn is not None or holding.remains is not None:
-            holding.clean_up()
-        if unwritten is not None:
-            unwritten.add_note(
-                f'cannot write what was buffered for {self._path!r}; its '
-                'lock is released'
-            )
-            raise unwritten
+        _acquisition.let_go(holding, self._path, self._log_clean_up)
 
     def _log_clean_up(self, verb: str, error: Exception) -> None:
         logger.warning('cannot %s %r: %s', verb, self._path, error)
@@ -670,7 +647,14 @@ class PidFileLock(TemporaryFileLock):
                 f'cannot share the pid file {self.filename!r}: it names one '
                 'process'
             )
-        self._sidecar = TemporaryFileLock(self.filename + '.lock', flags=flags)
+
+    _of_the_hold = TemporaryFileLock._of_the_hold | {'_sidecar'}
+
+    def _start_released(self) -> None:
+        super()._start_released()
+        self._sidecar = TemporaryFileLock(
+            self.filename + '.lock', flags=self.flags
+        )
         self._sidecar._has_warned = True  # that is our duty
         self._sidecar._companions = (self._path,)
 
@@ -775,7 +759,7 @@ class PidFileLock(TemporaryFileLock):
         return _holdings.WhileHeld(self, self._sidecar._holdings)
 
 
-class BoundedSemaphore(LockBase):
+class BoundedSemaphore(_copies.StartsReleased, LockBase):
     """At most `maximum` holders at a time, between processes.
 
     Each holder locks one of `maximum` files, so a holder that dies frees its
@@ -805,6 +789,7 @@ class BoundedSemaphore(LockBase):
     """
 
     lock: Lock | None = None
+    _of_the_hold = frozenset({'lock', '_lock_mutex'})
 
     def __init__(
         self,
@@ -832,7 +817,10 @@ class BoundedSemaphore(LockBase):
         self.name = name
         self.filename_pattern = filename_pattern
         self.directory = _opening.directory_or_default(directory)
-        self._lock_mutex = _thread.allocate_lock()
+        self._start_released()
+
+    def _start_released(self) -> None:
+        self._forget_parent()
         _after_fork.forget_in_child(self)
 
     def get_filenames(self) -> Sequence[pathlib.Path]:
