@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
         # Where the file is that `_get_fh()` opens
         _path: Any
+        # Whether it shares, and lets in first whoever waits not to share
+        _gives_way: bool
 
     class Door(AtPath, Protocol):
         """What has to be opened and locked."""
@@ -96,8 +98,11 @@ def open_and_try(
         try:
             fd = fh.fileno()
             opened = os.fstat(fd)
-            if may_wait and must_wait(door, fd, opened):
-                return fh, opened
+            if may_wait:
+                if must_wait(door, fd, opened):
+                    return fh, opened
+            elif door._gives_way and writer_waits(fd, opened):
+                raise _contention()
             if try_to_hold(door, fh, opened):
                 return fh, None
             _opening.close_quietly(fh)
@@ -207,6 +212,18 @@ def let_go(
         raise unwritten
 
 
+def writer_waits(fd: int, opened: os.stat_result) -> bool:
+    """Whether somebody waits for the file who does not want to share it."""
+    return portalocker.uses_flock() and _wakeup.must_give_way(
+        fd, opened.st_dev
+    )
+
+
+def _contention() -> exceptions.AlreadyLocked:
+    error = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    return exceptions.AlreadyLocked(error)
+
+
 def explain(
     failure: exceptions.AlreadyLocked,
     paths: Iterable[Any],
@@ -284,9 +301,9 @@ class Contender:
                     return self._fh, self._come_in()
             # Out of time: one try, whoever is before us, wherever the file is
             self._is_last_try = True
-            if self._try_to_hold():
+            if not self._gives_way() and self._try_to_hold():
                 return self._fh, self._come_in()
-            raise self._contention()
+            raise self._failure or _contention()
         except exceptions.AlreadyLocked as failure:
             self._leave_line()
             _opening.close_quietly(self._fh)
@@ -313,11 +330,13 @@ class Contender:
         self._has_waited = True
         return self._place.naps(seconds)
 
-    def _contention(self) -> exceptions.AlreadyLocked:
-        if self._failure is not None:
-            return self._failure
-        error = BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-        return exceptions.AlreadyLocked(error)
+    def _gives_way(self) -> bool:
+        place = self._place
+        return (
+            self._door._gives_way
+            and place is not None
+            and place.is_behind_writer()
+        )
 
     def _is_our_turn(self) -> bool:
         return self._place is not None and self._place.may_try()
@@ -358,6 +377,7 @@ class Contender:
             self._opened,
             self.arrival,
             is_ordered=portalocker.uses_flock(),
+            is_shared=self._is_shared,
             also=self._also,
         )
 

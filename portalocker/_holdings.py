@@ -44,6 +44,8 @@ class Holding:
     remains: Any = None
     # Whether the pid file was written
     has_record = False
+    # Whether it was exclusive, and its holder shares it by now
+    is_downgraded = False
 
     def __init__(self, fh: Any, turn: Any) -> None:
         self.fh = fh
@@ -112,6 +114,13 @@ class Holdings(dict[Claimant, Holding]):
             return self.popitem()[1]
         except KeyError:  # it was faster itself
             return None
+
+    def forget_all(self) -> list[Holding]:
+        """Take out all holds: nobody used this object, or holds it."""
+        self._users.clear()
+        holdings = list(self.values())
+        self.clear()
+        return holdings
 
     def any_handle(self) -> Any:
         """A handle that is still held, or None."""

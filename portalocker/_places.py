@@ -47,6 +47,8 @@ class Places:
     The first file carries the line; whoever's turn it is tries them all.
     """
 
+    _gives_way = False
+
     def __init__(
         self, semaphore: PlaceHolder, paths: Sequence[pathlib.Path]
     ) -> None:

@@ -50,6 +50,19 @@ def must_queue(fd: int, device: int) -> bool:
     return orderly and _wakeup_queue.somebody_waits(fd)
 
 
+def must_give_way(fd: int, device: int) -> bool:
+    """Whether others wait for this file who do not want to share it."""
+    return is_orderly(fd, device) and _wakeup_queue.some_writer_waits(fd)
+
+
+def nudge(fd: int) -> None:
+    """Have those who watch the file look again: they are told of a close."""
+    try:
+        os.close(os.open(f'/proc/self/fd/{fd}', os.O_RDONLY))
+    except OSError:  # then they look now and then
+        pass
+
+
 def is_orderly(fd: int, device: int) -> bool:
     """Whether those who wait for a file of this device stand in line."""
     try:
@@ -158,9 +171,11 @@ class Place:
         arrival: int,
         *,
         is_ordered: bool,
+        is_shared: bool = False,
         also: Iterable[str | os.PathLike[str]] = (),
     ) -> None:
         self._fd = fd
+        self._is_shared = is_shared
         self._opened = opened
         self._also = also
         self._ticket: _wakeup_queue.Ticket | None = None
@@ -184,11 +199,20 @@ class Place:
     def _stand_in_line(self, arrival: int, *, is_ordered: bool) -> None:
         fd, opened = self._fd, self._opened
         if is_ordered and is_orderly(fd, opened.st_dev):
-            self._ticket = _wakeup_queue.take_ticket(fd, opened, arrival)
+            self._ticket = _wakeup_queue.take_ticket(
+                fd, opened, arrival, is_shared=self._is_shared
+            )
         # The first try comes when a wake-up would reach us
         self._may_try = not self._is_behind()
         if self._ticket is None or self._ticket.predecessor is None:
             self._watch_if_possible()
+
+    def is_behind_writer(self) -> bool:
+        """Whether somebody is before us who does not want to share."""
+        ticket = self._ticket
+        return ticket is not None and _wakeup_queue.some_writer_waits(
+            self._fd, ticket.number
+        )
 
     def may_try(self) -> bool:
         """Whether a try makes sense: it is our turn, as far as we know."""

@@ -1,9 +1,9 @@
 """Linux: first come, first served, in the kernel's own lock table.
 
 A waiter holds a ticket: an open-file-description record lock on one byte of
-the lock file, at TICKET_BASE + the nanosecond of its arrival. flock does not
-see record locks, the kernel drops the ticket when the waiter dies, and nothing
-is ever written.
+the lock file, at TICKET_BASE + the nanosecond of its arrival; a reader's is a
+read lock. flock does not see record locks, the kernel drops the ticket
+when the waiter dies, and nothing is ever written.
 
 Each waiter sleeps on its predecessor alone, so a release wakes one process
 however many wait: it listens on a socket in the abstract namespace, named
@@ -38,10 +38,11 @@ if sys.platform == 'linux':
         _WRITE_LOCK, constants.TICKET_BASE, 0
     )
     _NO_TICKET = _record_lock.pack_range(_NO_LOCK, constants.TICKET_BASE, 0)
+    _READ_LOCK = fcntl.F_RDLCK
 else:  # on macOS and the BSDs record locks and flock exclude each other
     fcntl: Any = None
     _GET_LOCK = _SET_LOCK = None
-    _WRITE_LOCK = _NO_LOCK = 0
+    _WRITE_LOCK = _READ_LOCK = _NO_LOCK = 0
     _ANY_TICKET = _NO_TICKET = b''
 
 _BACKLOG = 64  # successors that died or gave up count until we leave
@@ -67,6 +68,20 @@ def somebody_waits(fd: int) -> bool:
         return False
     # A record lock of another program may cover the whole file
     return _record_lock.unpack_range(answer)[1] >= constants.TICKET_BASE
+
+
+def some_writer_waits(fd: int, before: int | None = None) -> bool:
+    """Whether somebody waits for the file exclusively, `before` a ticket."""
+    # The ticket of a reader is a read lock, which a read lock does not meet
+    first = constants.TICKET_BASE
+    end = first if before is None else before
+    length = end - first
+    if before is not None and length <= 0:
+        return False
+    question = _record_lock.pack_range(_READ_LOCK, first, length)
+    answer = fcntl.fcntl(fd, _GET_LOCK, question)
+    kind, found = _record_lock.unpack_range(answer)
+    return kind != _NO_LOCK and found >= first
 
 
 def _ticket_between(fd: int, start: int, end: int) -> int | None:
@@ -208,16 +223,17 @@ class Ticket:
 
 
 def take_ticket(
-    fd: int, opened: os.stat_result, arrival: int
+    fd: int, opened: os.stat_result, arrival: int, *, is_shared: bool = False
 ) -> Ticket | None:
     """Get in line at `arrival` (nanoseconds), or None where we cannot."""
+    kind = _READ_LOCK if is_shared else _WRITE_LOCK
     file = b'\0portalocker-%x-%x-' % (opened.st_dev, opened.st_ino)
     first = constants.TICKET_BASE + arrival
     for number in range(first, first + _TICKET_TRIES):
         # Listen before the ticket can be seen, so that it can be followed
         listener = _listen(file + b'%x' % number)
         try:
-            _lock_byte(fd, number)
+            _lock_byte(fd, number, kind)
         except OSError as error:
             if listener is not None:
                 listener.close()
@@ -228,15 +244,17 @@ def take_ticket(
     return None
 
 
-def _lock_byte(fd: int, number: int) -> None:
+def _lock_byte(fd: int, number: int, kind: int) -> None:
     try:
-        request = _record_lock.pack_range(_WRITE_LOCK, number, 1)
+        request = _record_lock.pack_range(kind, number, 1)
         fcntl.fcntl(fd, _SET_LOCK, request)
     except OSError as error:
         if error.errno != errno.EBADF:
             raise
-        # Opened for reading only: a read lock is seen as well
-        request = _record_lock.pack_range(fcntl.F_RDLCK, number, 1)
+        # Opened for reading only, or for writing only: the other kind is
+        # seen as well
+        other = _READ_LOCK if kind == _WRITE_LOCK else _WRITE_LOCK
+        request = _record_lock.pack_range(other, number, 1)
         fcntl.fcntl(fd, _SET_LOCK, request)
 
 

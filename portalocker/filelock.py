@@ -89,6 +89,7 @@ class FileLock(BaseFileLock):
     """
 
     _has_line = False
+    _gives_way = False
     _try_flags = constants.LOCK_EX | constants.LOCK_NB
     _first_try = _acquisition.open_descriptor_and_try
     _unlock = staticmethod(portalocker.unlock)

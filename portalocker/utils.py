@@ -207,6 +207,8 @@ class Lock(_copies.StartsReleased, LockBase):
     # That a timeout has no effect
     _has_warned = False
 
+    #: whether a shared lock lets in first whoever waits for an exclusive one
+    _gives_way = False
     # A timeout that nobody gave: no reason to warn
     _default_timeout: float | None = None
     # Who holds: threads
@@ -405,9 +407,8 @@ class Lock(_copies.StartsReleased, LockBase):
         logger.warning('cannot %s %r: %s', verb, self._path, error)
 
     def _forget_parent(self) -> None:
-        holdings, self._holdings = self._holdings, self._new_holdings()
         self.fh = None
-        for holding in holdings.values():
+        for holding in self._holdings.forget_all():
             if holding.turn is not None:
                 holding.turn.abandon()
             _after_fork.part_with(holding.fh)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import portalocker
-from portalocker import utils
+from portalocker import read_write, utils
 
 SHORT = 0.05  # seconds: a wait that is meant to end without the lock
 LONG = 15.0  # seconds: only ever reached by a failure
@@ -183,6 +183,14 @@ def _named_semaphore(path: pathlib.Path, **options: Any) -> Any:
     )
 
 
+def _read_side(path: pathlib.Path, **options: Any) -> Any:
+    return read_write.ReadWriteLock(path, **options).read()
+
+
+def _write_side(path: pathlib.Path, **options: Any) -> Any:
+    return read_write.ReadWriteLock(path, **options).write()
+
+
 KINDS = (
     Kind('lock', _lock),
     Kind('truncating', _truncating_lock),
@@ -198,6 +206,8 @@ KINDS = (
         'semaphore_of_two', _semaphore_of_two, capacity=2, suffix='.00.lock'
     ),
     Kind('named_semaphore', _named_semaphore, suffix='.00.lock'),
+    Kind('read', _read_side, rival=_write_side),
+    Kind('write', _write_side),
     Kind('ofd', _lock, locker='OfdLocker'),
     Kind('lockf', _lock, locker='LockfLocker'),
     Kind('lockf_semaphore', _semaphore, locker='LockfLocker',
@@ -207,7 +217,8 @@ KIND_OF = {kind.name: kind for kind in KINDS}
 
 #: names that stand for several locks in `@law(...)`
 GROUPS = {
-    'readers': ('shared', 'shared_temporary'),
+    'readers': ('shared', 'shared_temporary', 'read'),
+    'sides': ('read', 'write'),
     'semaphores': (
         'semaphore', 'semaphore_of_two', 'named_semaphore', 'lockf_semaphore',
     ),
@@ -216,16 +227,17 @@ GROUPS = {
     'removed': ('temporary', 'shared_temporary', 'pid_file'),
     'staying': (
         'lock', 'truncating', 'blocking', 'shared', 'rlock', 'semaphore',
-        'semaphore_of_two', 'named_semaphore', 'ofd', 'lockf',
-        'lockf_semaphore',
+        'semaphore_of_two', 'named_semaphore', 'read', 'write', 'ofd',
+        'lockf', 'lockf_semaphore',
     ),
     'exclusive': (
         'lock', 'truncating', 'blocking', 'rlock', 'temporary', 'pid_file',
-        'semaphore', 'semaphore_of_two', 'named_semaphore', 'ofd', 'lockf',
-        'lockf_semaphore',
+        'semaphore', 'semaphore_of_two', 'named_semaphore', 'write', 'ofd',
+        'lockf', 'lockf_semaphore',
     ),
     'plain': (
-        'lock', 'truncating', 'blocking', 'shared', 'rlock', 'ofd', 'lockf',
+        'lock', 'truncating', 'blocking', 'shared', 'rlock', 'read', 'write',
+        'ofd', 'lockf',
     ),
 }  # fmt: skip
 

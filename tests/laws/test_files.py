@@ -404,7 +404,7 @@ def test_process_id_without_room_is_told_and_nothing_stays(
     assert [file.name for file in full_disk.iterdir()] == ['filler']
 
 
-@law(semaphores=NO_CONTENT, removed=NO_CONTENT)
+@law(semaphores=NO_CONTENT, removed=NO_CONTENT, sides='it buffers nothing')
 def test_failed_write_at_release_is_told_and_the_lock_is_free(
     kind, full_path, can_enter
 ) -> None:

@@ -93,7 +93,7 @@ def test_child_that_drops_the_lock_disturbs_nothing(
     assert can_enter(path)
 
 
-@law(semaphores='there is nothing to write')
+@law(semaphores='there is nothing to write', sides='it buffers nothing')
 def test_what_was_buffered_is_written_once(kind, path, stage) -> None:
     lock = kind.make(path)
     fh = hold(lock)

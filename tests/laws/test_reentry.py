@@ -106,6 +106,7 @@ def test_one_release_lets_go_however_often_it_was_acquired(
 @law(
     lock=PLAIN_COUNT, truncating=PLAIN_COUNT, blocking=PLAIN_COUNT,
     shared=PLAIN_COUNT, removed=PLAIN_COUNT, semaphores=PLAIN_COUNT,
+    sides=PLAIN_COUNT,
     ofd=PLAIN_COUNT, lockf=PLAIN_COUNT,
 )  # fmt: skip
 def test_as_many_releases_let_go_as_it_was_acquired(
@@ -127,6 +128,7 @@ def test_as_many_releases_let_go_as_it_was_acquired(
 @law(
     lock=PLAIN_COUNT, truncating=PLAIN_COUNT, blocking=PLAIN_COUNT,
     shared=PLAIN_COUNT, removed=PLAIN_COUNT, semaphores=PLAIN_COUNT,
+    sides=PLAIN_COUNT,
     ofd=PLAIN_COUNT, lockf=PLAIN_COUNT,
 )  # fmt: skip
 def test_counts_of_threads_are_apart(kind, path, stage, can_enter) -> None:

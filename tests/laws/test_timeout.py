@@ -137,6 +137,7 @@ def test_try_to_hold_says_whether_it_does(kind, path, held, can_enter) -> None:
 @law(
     semaphores='the files of a semaphore carry nothing',
     removed='its file carries nothing',
+    sides='its handle writes no text',
 )
 def test_loser_changes_nothing_in_the_file(kind, path, stage) -> None:
     def body(line) -> None:

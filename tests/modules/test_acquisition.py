@@ -29,6 +29,8 @@ SHORT = 0.05
 class Door:
     """A lock file that counts what is done with it."""
 
+    _gives_way = False
+
     def __init__(self, path: pathlib.Path) -> None:
         self._path = str(path)
         self.opened: list[Any] = []
