@@ -37,15 +37,16 @@ _NOT_A_DIRECTORY = {errno.ENOTDIR, errno.ELOOP, errno.EMLINK}
 _NOT_EMPTY = {errno.ENOTEMPTY, errno.EEXIST}
 
 
-def remove_tree(path: Any) -> list[OSError]:
+def remove_tree(path: Any, dir_fd: int | None = None) -> list[OSError]:
     """Remove the directory at `path` and all below; return what went wrong.
 
     A tree of which nothing is left gives an empty list, and so does a path
     that leads nowhere. What cannot be removed stays, and everything else
-    goes. Each error names the whole path of what it is about.
+    goes. Each error names the whole path of what it is about. A relative
+    path starts at the directory of `dir_fd`, where that is given.
     """
     try:
-        os.rmdir(path)
+        os.rmdir(path, dir_fd=dir_fd)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -55,7 +56,7 @@ def remove_tree(path: Any) -> list[OSError]:
         return []
     removal = _Removal()
     try:
-        removal.remove(os.fsdecode(path))
+        removal.remove(os.fsdecode(path), dir_fd)
     finally:
         removal.close()
     return removal.errors
@@ -82,9 +83,11 @@ class _Removal:
         self._levels: list[_Directory] = []
         self._surprises_left = _MOST_SURPRISES
 
-    def remove(self, path: str) -> None:
+    def remove(self, path: str, dir_fd: int | None) -> None:
         """Remove what is there, as far as that is possible."""
-        self._levels.append(_DIRECTORY('', None))
+        above = _DIRECTORY('', None if dir_fd is None else os.dup(dir_fd))
+        above.is_opened_up = True  # it is not ours to change
+        self._levels.append(above)
         self._enter(self._levels[0], path)
         while self._levels[0].waiting or len(self._levels) > 1:
             level = self._levels[-1]
@@ -112,7 +115,7 @@ class _Removal:
 
     def _unlink(self, level: _Directory, name: str) -> None:
         try:
-            if level.place is None:  # whatever took the place of the top
+            if level is self._levels[0]:  # what took the place of the top
                 raise NotADirectoryError(
                     errno.ENOTDIR, os.strerror(errno.ENOTDIR)
                 )
@@ -316,7 +319,7 @@ class _OpenDirectory(_Directory):
         os.rename(name, new, src_dir_fd=self.place, dst_dir_fd=to.place)
 
     def open_up_itself(self) -> None:
-        if self.place is None or self.is_opened_up:
+        if self.is_opened_up:
             return
         self.is_opened_up = True
         try:
@@ -420,7 +423,7 @@ class _NamedDirectory(_Directory):
         os.rename(self._at(name), os.path.join(to.place, new))
 
     def open_up_itself(self) -> None:
-        if self.place is None or self.is_opened_up:
+        if self.is_opened_up:
             return
         self.is_opened_up = True
         _make_writable(self.place)

@@ -178,9 +178,11 @@ class _Reaper:
         try:
             if self._dry_run:
                 return True
-            errors = _tree_removal.remove_tree(os.path.join(self._path, name))
+            errors = _tree_removal.remove_tree(self._at(name), self._fd)
         finally:
             os.close(fd)
+        for error in errors:
+            error.filename = os.path.join(self._path, error.filename)
         self.errors += errors
         return not errors
 

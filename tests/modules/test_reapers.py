@@ -384,6 +384,49 @@ def test_what_cannot_be_removed_is_told_after_all_else_is_done(
     assert len(_names(tmp_path)) == 2
 
 
+def test_directory_that_was_renamed_meanwhile_is_still_the_one(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who looks into one directory removes nothing from another."""
+    for name in ('place', 'trap'):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'portalocker-x').mkdir(0o1700)
+        (tmp_path / name / 'portalocker-x' / 'file').touch()
+    real_flock = fcntl.flock
+
+    def flock(fd: int, kind: int) -> None:
+        (tmp_path / 'place').rename(tmp_path / 'moved')
+        (tmp_path / 'place').symlink_to('trap')
+        real_flock(fd, kind)
+
+    monkeypatch.setattr(fcntl, 'flock', flock)
+    assert len(reapers.reap(tmp_path / 'place')) == 1
+    assert _names(tmp_path / 'moved') == []
+    assert (tmp_path / 'trap' / 'portalocker-x' / 'file').exists()
+
+
+def test_tree_that_cannot_all_go_is_told_by_its_path(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _kill_inside(lambda: _hold_directory(tmp_path))
+    (tree,) = tmp_path.iterdir()
+    real_unlink = os.unlink
+
+    def unlink(path: str, **options: Any) -> None:
+        if path == 'file':
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        real_unlink(path, **options)
+
+    monkeypatch.setattr(os, 'unlink', unlink)
+    mode = tmp_path.stat().st_mode
+    with pytest.raises(OSError, match='below') as caught:
+        reapers.reap(tmp_path)
+    assert caught.value.filename == str(tree / 'below' / 'file')
+    assert tmp_path.stat().st_mode == mode
+    monkeypatch.undo()
+    assert reapers.reap(tmp_path) == [str(tree)]
+
+
 @needs_linux
 def test_reaper_leaves_no_descriptor_open(tmp_path: pathlib.Path) -> None:
     fds = pathlib.Path('/proc/self/fd')
