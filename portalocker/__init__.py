@@ -40,8 +40,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from ._publication import (
+        open_atomic,
+        write_bytes_atomic,
+        write_text_atomic,
+    )
     from .redis import RedisLock
-    from .utils import open_atomic
 
     __version__: str
 
@@ -80,6 +84,8 @@ __all__ = [
     'lock',
     'open_atomic',
     'unlock',
+    'write_bytes_atomic',
+    'write_text_atomic',
 ]
 
 
@@ -103,6 +109,10 @@ def __getattr__(name: str) -> Any:
         return _redis_lock_class()
     if name == 'open_atomic':
         return getattr(utils, name)
+    if name in {'write_bytes_atomic', 'write_text_atomic'}:
+        from . import _publication
+
+        return getattr(_publication, name)
     if name == '__version__':
         return __about__.__version__
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

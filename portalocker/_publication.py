@@ -20,9 +20,27 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
-    from typing import Any
+    from typing import Any, TypedDict, Unpack
+
+    from typing_extensions import Buffer as ReadableBuffer
 
     from ._publication_draft import Draft
+
+    AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
+    class Options(TypedDict, total=False):
+        overwrite: bool
+        mode: int | None
+        durable: str | bool
+        preserve: Iterable[str]
+        follow_symlinks: bool
+        make_parents: bool
+
+    class TextOptions(Options, total=False):
+        encoding: str | None
+        errors: str | None
+        newline: str | None
+
 
 _ALL_KINDS = _publication_attributes.KINDS_OF_ATTRIBUTES
 _DURABILITIES = ('file', 'full', 'data')
@@ -81,7 +99,7 @@ class open_atomic:  # noqa: N801 - a verb to those who write `with`
 
     def __init__(
         self,
-        filename: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        filename: AnyPath,
         binary: bool = True,
         *,
         overwrite: bool = False,
@@ -386,3 +404,43 @@ def _change_mode(draft: Draft, mode: int) -> None:
     else:
         assert draft.name is not None
         os.chmod(draft.at(draft.name), mode)
+
+
+def write_bytes_atomic(
+    filename: AnyPath, content: ReadableBuffer, **options: Unpack[Options]
+) -> None:
+    """Write a whole file of bytes that appears in one step, or not at all.
+
+    The options are those of `open_atomic`; without `overwrite=True` a file
+    that exists is never touched. Raises what `open_atomic` raises, and does
+    not wait for locks.
+
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), 'result')
+    >>> write_bytes_atomic(path, b'all of it')
+    >>> with open(path, 'rb') as file:
+    ...     file.read()
+    b'all of it'
+    """
+    with open_atomic(filename, **options) as fh:
+        fh.write(content)
+
+
+def write_text_atomic(
+    filename: AnyPath, content: str, **options: Unpack[TextOptions]
+) -> None:
+    """Write a whole file of text that appears in one step, or not at all.
+
+    The options are those of `open_atomic`; without `overwrite=True` a file
+    that exists is never touched. Raises what `open_atomic` raises, and does
+    not wait for locks.
+
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), 'result')
+    >>> write_text_atomic(path, 'all of it', encoding='utf-8')
+    >>> with open(path, encoding='utf-8') as file:
+    ...     file.read()
+    'all of it'
+    """
+    with open_atomic(filename, binary=False, **options) as fh:
+        fh.write(content)

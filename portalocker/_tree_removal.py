@@ -319,7 +319,7 @@ class _OpenDirectory(_Directory):
         os.rename(name, new, src_dir_fd=self.place, dst_dir_fd=to.place)
 
     def open_up_itself(self) -> None:
-        if self.is_opened_up:
+        if self.place is None or self.is_opened_up:
             return
         self.is_opened_up = True
         try:
@@ -423,7 +423,7 @@ class _NamedDirectory(_Directory):
         os.rename(self._at(name), os.path.join(to.place, new))
 
     def open_up_itself(self) -> None:
-        if self.is_opened_up:
+        if self.place is None or self.is_opened_up:
             return
         self.is_opened_up = True
         _make_writable(self.place)

@@ -59,6 +59,15 @@ OFFERS = {
         'lock',
         'open_atomic',
         'unlock',
+        'write_bytes_atomic',
+        'write_text_atomic',
+    },
+    'portalocker.atomic': {
+        'open_atomic',
+        'replace_directory',
+        'update_atomic',
+        'write_bytes_atomic',
+        'write_text_atomic',
     },
     'portalocker.reapers': {'private_directory', 'reap'},
     'portalocker.utils': {'Lock', 'open_atomic'},
@@ -153,6 +162,15 @@ SIGNATURES = {
     'portalocker._restore_windows_file_pos': '(file_io_obj, original_pos)',
     'portalocker.lock': '(file, flags)',
     'portalocker.unlock': '(file)',
+    'atomic.replace_directory': (
+        "(source, destination, *, durable='file', allow_gap=False)"
+    ),
+    'atomic.update_atomic': (
+        '(filename, change, binary=True, *, default=None, timeout=None, '
+        'encoding=None, errors=None, newline=None, **options)'
+    ),
+    'atomic.write_bytes_atomic': '(filename, content, **options)',
+    'atomic.write_text_atomic': '(filename, content, **options)',
     'reapers.private_directory': "(name='portalocker', dir=None)",
     'reapers.reap': "(dir=None, prefix='', min_age=0, dry_run=False)",
     'utils.BoundedSemaphore': (
