@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Any, TypedDict, Unpack
 
-    from typing_extensions import Buffer as ReadableBuffer
-
     from ._publication_draft import Draft
 
     AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -407,7 +405,9 @@ def _change_mode(draft: Draft, mode: int) -> None:
 
 
 def write_bytes_atomic(
-    filename: AnyPath, content: ReadableBuffer, **options: Unpack[Options]
+    filename: AnyPath,
+    content: bytes | bytearray | memoryview,
+    **options: Unpack[Options],
 ) -> None:
     """Write a whole file of bytes that appears in one step, or not at all.
 
