@@ -37,7 +37,8 @@ def types(session: nox.Session) -> None:
     session.install('-e', '.[tests,lint]')
     for platform in PLATFORMS:
         session.run('mypy', '--platform', platform)
-    session.run('basedpyright')
+    python = session.bin + '/python'
+    session.run('basedpyright', '--pythonpath', python)
 
 
 @nox.session
