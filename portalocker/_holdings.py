@@ -106,6 +106,22 @@ class Holdings(dict[Claimant, Holding]):
             return None
         return holding
 
+    def to_release(self) -> Any:
+        """The hold that the calling thread may release, left in its place.
+
+        Its own; another's where it never acquired for itself.
+        """
+        own = self.get(current_claimant())
+        if own is None and current_claimant() not in self._users:
+            return next(iter(list(self.values())), None)
+        return own
+
+    def forget(self, holding: Holding) -> None:
+        """Take out a hold that ended, whoever's it was."""
+        for claimant, found in list(self.items()):
+            if found is holding and self.get(claimant) is holding:
+                del self[claimant]
+
     def take_from_another(self) -> Holding | None:
         """Take out the hold of another thread, so that it ends once."""
         if self.claimant() in self._users:

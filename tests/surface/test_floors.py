@@ -29,6 +29,8 @@ FACE = ''
 DOORS = {
     'redis.py': {'redis'},
     '_redis_*.py': {'redis'},
+    'postgres.py': {'psycopg'},
+    '_postgres_*.py': {'psycopg'},
     'aio/*': {'anyio'},
     'exporters/*': {'opentelemetry', 'prometheus_client', 'torch'},
     '_windows_lockers.py': {

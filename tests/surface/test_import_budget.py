@@ -7,7 +7,7 @@ import os
 import sys
 
 import pytest
-from package_source import ROOT, imports, modules, run_bare
+from package_source import ROOT, imports, modules, parsed, run_bare
 
 #: a function that needs one of these imports it; `import portalocker` not
 TOO_DEAR = {
@@ -108,5 +108,15 @@ def _needs_third_party(name: str) -> bool:
         else found.inside not in {None, '', name}
         and _needs_third_party(str(found.inside))
         for found in imports(modules()[name])
-        if found.column == 0
+        if found.column == 0 or found.line in _lines_of_attempts(name)
     )
+
+
+def _lines_of_attempts(name: str) -> set[int]:
+    """The lines of a module that stand in a `try` at its top."""
+    return {
+        line
+        for node in parsed(modules()[name]).body
+        if isinstance(node, ast.Try)
+        for line in range(node.lineno, (node.end_lineno or 0) + 1)
+    }
