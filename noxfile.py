@@ -10,6 +10,7 @@ nox.options.sessions = ['lint', 'types', 'tests']
 nox.options.reuse_existing_virtualenvs = True
 
 PYTHONS = ['3.11', '3.12', '3.13']
+DOCS = 'build/docs'
 PLATFORMS = ['linux', 'darwin', 'win32']
 
 
@@ -39,6 +40,13 @@ def types(session: nox.Session) -> None:
         session.run('mypy', '--platform', platform)
     python = session.bin + '/python'
     session.run('basedpyright', '--pythonpath', python)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation into build/docs; a warning is an error."""
+    session.install('-e', '.[docs,tests]')
+    session.run('sphinx-build', '-q', '-W', '--keep-going', 'docs', DOCS)
 
 
 @nox.session
