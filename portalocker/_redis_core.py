@@ -13,6 +13,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 #: of a lease: how long we believe in a hold after its last proof. It must end
 #: before the lease does, whatever the rates of the two clocks.
@@ -70,7 +71,7 @@ class Hold:
 
     __slots__ = (
         *('asked_beat', 'beat_every', 'believed_for', 'contact', 'phase'),
-        'token',
+        *('queued_at', 'token'),
     )
 
     def __init__(self, lease: float, moment: float) -> None:
@@ -79,6 +80,8 @@ class Hold:
         # When the last command that proved us was sent; never when its
         # answer came: the server's lease runs from something in between
         self.contact = moment
+        # By the server's clock: when it last said that we have to wait
+        self.queued_at: float = -1
         # When we last asked for a proof
         self.asked_beat = moment
         self.believed_for = lease * BELIEF or float('inf')
@@ -127,19 +130,24 @@ class Hold:
     def answered_ask(
         self,
         answer: str,
-        token: int | tuple[int, ...] | None,
+        fact: Any,
         sent: float,
         moment: float,
     ) -> str | None:
-        """The server answered the question that was sent at `sent`."""
+        """The server answered the question that was sent at `sent`.
+
+        `fact` is the token of a grant, or the moment, by the server's clock,
+        at which it put us into the line.
+        """
         effect = self.age(moment)
         if self.phase in {LOST, LEAVING, OVER}:
             return effect  # the release that follows takes it back
         if answer == GRANTED:
             self.prove(sent, moment)
-            return self._believe(token, moment, self.believed_for)
+            return self._believe(fact, moment, self.believed_for)
         if answer == QUEUED:
             self.prove(sent, moment)
+            self.queued_at = fact
             if self.phase == ASKED:
                 self.phase = WAITING
             return None
@@ -149,12 +157,17 @@ class Hold:
         return LEAVE_SESSION if answer == NO_SESSION else None
 
     def pushed_grant(
-        self, token: int | tuple[int, ...], moment: float
+        self,
+        token: int | tuple[int, ...],
+        granted_at: float,
+        moment: float,
     ) -> str | None:
         """The server says that our turn has come."""
         effect = self.age(moment)
         if self.phase not in {ASKED, WAITING}:
             return effect
+        if granted_at <= self.queued_at:
+            return ASK  # it took that grant back, and lost all its data
         # It came after our last question; how long ago nobody knows
         return self._believe(token, moment, self.believed_for / 2)
 

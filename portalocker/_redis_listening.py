@@ -139,13 +139,14 @@ class SessionListener(_redis_claims.ClaimCarrier):
     def _take_own(self, words: list[str]) -> None:
         """A message to this session, from a script or another session."""
         match words:
-            case ['grant', hid, tokens]:
+            case ['grant', hid, tokens, granted_at]:
                 claim = self.claims.get(hid)
                 if claim is None:
                     return  # it gave up; what it did takes the grant back
                 claim.happened(
                     claim.hold.pushed_grant,
                     _redis_scripts.token_of(tokens.split(',')),
+                    int(granted_at),
                     _redis_core.now(),
                 )
                 if claim.is_held and not claim.is_mute:

@@ -202,7 +202,8 @@ local function pump(g)
     for _, other in ipairs(wanted) do dequeue(other, hid) end
     if not is_gone then
       local tokens = grant(wanted, hid, w)
-      tell(w.sid, 'grant ' .. hid .. ' ' .. table.concat(tokens, ','))
+      tell(w.sid, table.concat({'grant', hid, table.concat(tokens, ','),
+        digits(now())}, ' '))
     end
     moved = true
   end
@@ -289,10 +290,11 @@ if ARGV[7] == '1' then
   enqueue(wanted, hid, w)
   rank = redis.call('ZRANK', wanted[1].queue_key, hid)
 end
-local answer = {0, rank}
+-- A grant that was told before this moment is void
+local answer = {0, rank, digits(now())}
 for _, g in ipairs(wanted) do
   for other, h in pairs(g.held) do
-    if #answer < 10 then
+    if #answer < 11 then
       answer[#answer + 1] = h.mode
       answer[#answer + 1] = h.since
       answer[#answer + 1] = h.token

@@ -259,9 +259,9 @@ class _Acquisition:
         script = claim.session.dialect.acquire
         sent = _redis_core.now()
         reply = yield from _run_twice(script, claim.keys, words)
-        answer, token = self._understand(claim, reply)
+        answer, fact = self._understand(claim, reply)
         claim.happened(
-            *(claim.hold.answered_ask, answer, token, sent),
+            *(claim.hold.answered_ask, answer, fact, sent),
             _redis_core.now(),
         )
         return answer
@@ -278,13 +278,13 @@ class _Acquisition:
             return _redis_core.GONE, None
         self._restarts = 0
         claim.rank = max(0, int(reply[1]))
-        texts = [_redis_scripts.as_text(value) for value in reply[2:]]
+        texts = [_redis_scripts.as_text(value) for value in reply[3:]]
         self._holders = tuple(
             RedisHolder(*texts[i : i + 4]) for i in range(0, len(texts), 4)
         )
         is_queued = int(reply[1]) >= 0
         answer = _redis_core.QUEUED if is_queued else _redis_core.REFUSED
-        return answer, None
+        return answer, int(reply[2])
 
     def _give_up(self) -> Generator[Step, Any, _redis_claims.Claim]:
         """The time is over: leave the line, unless the lock came first."""

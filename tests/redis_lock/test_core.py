@@ -41,27 +41,36 @@ def test_grant_learned_too_late_is_asked_for_again() -> None:
 @pytest.mark.parametrize('age', [0.4, 0.6, 2.0])
 def test_push_counts_from_the_last_answer(age: float) -> None:
     hold = core.Hold(LEASE, 0)
-    hold.answered_ask(core.QUEUED, None, 0.0, 0.1)
+    hold.answered_ask(core.QUEUED, 5, 0.0, 0.1)
     moment = BELIEVED * age
-    effect = hold.pushed_grant(7, moment)
+    effect = hold.pushed_grant(7, 6, moment)
     assert (effect == core.ASK) == (age >= 0.5)
     assert hold.believes(moment) == (age < 0.5)
 
 
 def test_push_may_come_before_the_answer_to_the_question() -> None:
     hold = core.Hold(LEASE, 0)
-    hold.pushed_grant(7, 0.5)
-    hold.answered_ask(core.QUEUED, None, 0.0, 0.6)
+    hold.pushed_grant(7, 6, 0.5)
+    hold.answered_ask(core.QUEUED, 5, 0.0, 0.6)
     assert hold.phase == core.HELD
     hold.answered_ask(core.GRANTED, 7, 0.0, 0.7)
     assert hold.token == 7
+
+
+def test_push_that_an_answer_overtook_is_not_believed() -> None:
+    hold = core.Hold(LEASE, 0)
+    hold.answered_ask(core.QUEUED, 5, 0.0, 0.1)
+    assert hold.pushed_grant(7, 5, 0.2) == core.ASK
+    assert not hold.believes(0.2)
+    assert hold.answered_ask(core.GRANTED, 7, 0.3, 0.4) is None
+    assert hold.believes(0.4)
 
 
 def test_lost_is_for_ever() -> None:
     hold = held()
     assert hold.answered_beat(True, 1.0, BELIEVED + 1) == core.TELL_LOSS
     assert hold.answered_beat(True, 99.0, 99.0) is None
-    assert hold.pushed_grant(8, 99.0) is None
+    assert hold.pushed_grant(8, 99, 99.0) is None
     assert hold.answered_ask(core.GRANTED, 8, 99.0, 99.0) is None
     assert not hold.believes(99.0)
 
@@ -100,9 +109,9 @@ def test_beats_are_due_a_quarter_of_the_lease_apart() -> None:
 
 def test_cancel_that_comes_too_late_holds() -> None:
     hold = core.Hold(LEASE, 0)
-    hold.answered_ask(core.QUEUED, None, 0.0, 0.1)
+    hold.answered_ask(core.QUEUED, 5, 0.0, 0.1)
     hold.give_up()
-    assert hold.pushed_grant(7, 0.2) is None
+    assert hold.pushed_grant(7, 6, 0.2) is None
     assert not hold.believes(0.2)
     assert hold.answered_cancel(core.GRANTED, 7, 0.2, 0.3) is None
     assert hold.believes(0.3)
@@ -113,7 +122,7 @@ def test_cancel_ends_it() -> None:
     hold.give_up()
     hold.answered_cancel(core.GONE, None, 0.2, 0.3)
     assert hold.phase == core.OVER
-    assert hold.pushed_grant(7, 0.4) is None
+    assert hold.pushed_grant(7, 6, 0.4) is None
     assert hold.phase == core.OVER
 
 
