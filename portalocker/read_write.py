@@ -41,20 +41,12 @@ class _Side(utils.Lock):
     """
 
     _refusal = ''
+    _of_the_hold = utils.Lock._of_the_hold | {'_others'}
 
-    def __init__(
-        self,
-        filename: types.Filename,
-        flags: constants.LockFlags,
-        holdings: tuple[_holdings.Holdings, _holdings.Holdings],
-        timeout: float | None,
-        check_interval: float | None,
-        fail_when_locked: bool,
-    ) -> None:
-        super().__init__(
-            filename, 'a', timeout, check_interval, fail_when_locked, flags
-        )
-        self._holdings, self._others = holdings
+    def _start_released(self) -> None:
+        super()._start_released()
+        # One alone has no other side; see ReadWriteLock
+        self._others = self._new_holdings()
 
     # What a hold of any thread has open: there is one truth, the holdings
     @property
@@ -221,8 +213,7 @@ class ReadWriteLock:
     False
     """
 
-    # Who holds: threads
-    _new_holdings = _holdings.Holdings
+    _sides: tuple[type[ReadSide], type[WriteSide]] = ReadSide, WriteSide
 
     def __init__(
         self,
@@ -231,25 +222,31 @@ class ReadWriteLock:
         check_interval: float | None = utils.DEFAULT_CHECK_INTERVAL,
         fail_when_locked: bool = utils.DEFAULT_FAIL_WHEN_LOCKED,
     ) -> None:
-        readers, writers = self._new_holdings(), self._new_holdings()
+        reading, writing = self._sides
         rest = timeout, check_interval, fail_when_locked
-        self._read_side = ReadSide(filename, _SHARE, (readers, writers), *rest)
-        self._write_side = WriteSide(
-            filename, utils.LOCK_METHOD, (writers, readers), *rest
-        )
+        self._reader = reading(filename, 'a', *rest, _SHARE)
+        self._writer = writing(filename, 'a', *rest, utils.LOCK_METHOD)
+        self._reader._others = self._writer._holdings
+        self._writer._others = self._reader._holdings
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy is a lock of its own, which holds nothing."""
+        side = self._reader
+        options = side.timeout, side.check_interval, side.fail_when_locked
+        return type(self), (side.filename, *options)
 
     @property
     def filename(self) -> str:
         """The path of the lock file, as it was given."""
-        return self._read_side.filename
+        return self._reader.filename
 
     def read(self) -> ReadSide:
         """The side that is shared; the same object each time."""
-        return self._read_side
+        return self._reader
 
     def write(self) -> WriteSide:
         """The side that is exclusive; the same object each time."""
-        return self._write_side
+        return self._writer
 
     def downgrade(self) -> None:
         """Turn the write lock of this thread into a read lock, without a gap.
@@ -263,4 +260,4 @@ class ReadWriteLock:
         `LockLost` where the system gave the lock to somebody else meanwhile,
         which Linux never does; then nothing is held.
         """
-        self._write_side._downgrade()
+        self._writer._downgrade()

@@ -18,6 +18,7 @@ collect_ignore_glob = [] if sys.platform == 'linux' else ['*.py']
 if sys.platform == 'linux':
     import actors
     import locks
+    import loops
 
 
 @pytest.fixture(scope='session')
@@ -85,6 +86,8 @@ def path(
     with warnings.catch_warnings():
         # of what a failed test left: it failed already
         warnings.simplefilter('ignore', ResourceWarning)
+        if kind.name.startswith('task_'):
+            loops.runner()
         before = _belongings()
     gc.freeze()  # what the law collects is its own
     path = tmp_path / 'the lock'

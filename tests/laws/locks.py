@@ -12,8 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import loops
+
 import portalocker
-from portalocker import read_write, utils
+from portalocker import aio, read_write, utils
 
 SHORT = 0.05  # seconds: a wait that is meant to end without the lock
 LONG = 15.0  # seconds: only ever reached by a failure
@@ -72,6 +74,7 @@ class Kind:
 
 
 def is_semaphore(lock: Any) -> bool:
+    lock = getattr(lock, 'blocking_half', lock)
     return isinstance(lock, utils.BoundedSemaphore)
 
 
@@ -191,6 +194,28 @@ def _write_side(path: pathlib.Path, **options: Any) -> Any:
     return read_write.ReadWriteLock(path, **options).write()
 
 
+def _in_loop(make: Callable[[pathlib.Path, Any], Any]) -> Any:
+    def made(path: pathlib.Path, **options: Any) -> Any:
+        return loops.InLoop(make(path, options))
+
+    return made
+
+
+_task_lock = _in_loop(lambda path, options: aio.Lock(path, **options))
+_task_read_side = _in_loop(
+    lambda path, options: aio.ReadWriteLock(path, **options).read()
+)
+_task_write_side = _in_loop(
+    lambda path, options: aio.ReadWriteLock(path, **options).write()
+)
+_task_rlock = _in_loop(lambda path, options: aio.RLock(path, **options))
+_task_semaphore = _in_loop(
+    lambda path, options: aio.BoundedSemaphore(
+        1, path.name, directory=path.parent, **options
+    )
+)
+
+
 KINDS = (
     Kind('lock', _lock),
     Kind('truncating', _truncating_lock),
@@ -208,6 +233,11 @@ KINDS = (
     Kind('named_semaphore', _named_semaphore, suffix='.00.lock'),
     Kind('read', _read_side, rival=_write_side),
     Kind('write', _write_side),
+    Kind('task_lock', _task_lock),
+    Kind('task_rlock', _task_rlock),
+    Kind('task_read', _task_read_side, rival=_task_write_side),
+    Kind('task_write', _task_write_side),
+    Kind('task_semaphore', _task_semaphore, suffix='.00.lock'),
     Kind('ofd', _lock, locker='OfdLocker'),
     Kind('lockf', _lock, locker='LockfLocker'),
     Kind('lockf_semaphore', _semaphore, locker='LockfLocker',
@@ -217,27 +247,36 @@ KIND_OF = {kind.name: kind for kind in KINDS}
 
 #: names that stand for several locks in `@law(...)`
 GROUPS = {
-    'readers': ('shared', 'shared_temporary', 'read'),
-    'sides': ('read', 'write'),
+    'readers': ('shared', 'shared_temporary', 'read', 'task_read'),
+    'sides': ('read', 'write', 'task_read', 'task_write'),
+    'counting': ('rlock', 'task_rlock'),
+    'tasks': (
+        'task_lock', 'task_rlock', 'task_read', 'task_write',
+        'task_semaphore',
+    ),
     'semaphores': (
         'semaphore', 'semaphore_of_two', 'named_semaphore', 'lockf_semaphore',
+        'task_semaphore',
     ),
     'of_process': ('lockf', 'lockf_semaphore'),
     'record_locks': ('ofd', 'lockf', 'lockf_semaphore'),
     'removed': ('temporary', 'shared_temporary', 'pid_file'),
     'staying': (
         'lock', 'truncating', 'blocking', 'shared', 'rlock', 'semaphore',
-        'semaphore_of_two', 'named_semaphore', 'read', 'write', 'ofd',
+        'semaphore_of_two', 'named_semaphore', 'read', 'write', 'task_lock',
+        'task_rlock', 'task_read', 'task_write', 'task_semaphore', 'ofd',
         'lockf', 'lockf_semaphore',
     ),
     'exclusive': (
         'lock', 'truncating', 'blocking', 'rlock', 'temporary', 'pid_file',
-        'semaphore', 'semaphore_of_two', 'named_semaphore', 'write', 'ofd',
-        'lockf', 'lockf_semaphore',
+        'semaphore', 'semaphore_of_two', 'named_semaphore', 'write',
+        'task_lock',
+        'task_rlock', 'task_write', 'task_semaphore', 'ofd', 'lockf',
+        'lockf_semaphore',
     ),
     'plain': (
         'lock', 'truncating', 'blocking', 'shared', 'rlock', 'read', 'write',
-        'ofd', 'lockf',
+        'task_lock', 'task_rlock', 'task_read', 'task_write', 'ofd', 'lockf',
     ),
 }  # fmt: skip
 

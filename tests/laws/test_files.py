@@ -48,7 +48,7 @@ def test_acquire_after_the_handle_was_closed_takes_the_lock_anew(
     assert can_enter(path)
 
 
-@law(rlock='it keeps the block of the thread')
+@law(counting='it keeps the block of the thread')
 def test_block_whose_handle_was_closed_ends_well(
     kind, path, can_enter
 ) -> None:

@@ -38,7 +38,7 @@ def test_child_starts_released(kind, path, stage) -> None:
     lock.release()
 
 
-@law(rlock='it says that there is nothing to release')
+@law(counting='it says that there is nothing to release')
 def test_release_by_the_child_disturbs_nothing(
     kind, path, stage, can_enter
 ) -> None:
@@ -252,7 +252,10 @@ def test_waiter_that_gave_up_leaves_no_ticket_with_a_child(
     child.finish()
 
 
-@law(of_process='its own process is never waited for')
+@law(
+    of_process='its own process is never waited for',
+    tasks='an event loop has sockets of its own',
+)
 def test_child_of_a_waiter_keeps_no_means_of_waiting(
     kind, path, stage
 ) -> None:

@@ -67,7 +67,7 @@ class Histories(RuleBasedStateMachine):
         self.locks = [self.kind.make(path) for _ in range(OBJECTS)]
         self.models = [Model() for _ in range(OBJECTS)]
         self.generations = [0] * self.kind.capacity
-        self.counts = self.kind.name == 'rlock'
+        self.counts = self.kind.name in {'rlock', 'task_rlock'}
         self.is_removed = isinstance(
             self.locks[0], portalocker.TemporaryFileLock
         )

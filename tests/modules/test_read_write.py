@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import io
 import os
 import pathlib
+import pickle
 import queue
 import sys
 import tempfile
@@ -163,6 +165,26 @@ def test_paths_and_options_reach_both_sides(path: pathlib.Path) -> None:
         assert side.filename == str(path)
         assert (side.timeout, side.check_interval) == (1, 2)
         assert side.fail_when_locked is True
+
+
+@pytest.mark.parametrize(
+    'copied',
+    [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))],
+)
+def test_copy_is_a_lock_of_its_own(
+    copied: Callable[[Any], Any], path: pathlib.Path
+) -> None:
+    lock = ReadWriteLock(path, 1, 2, True)
+    with lock.write():
+        other = copied(lock)
+        assert not other.read().try_acquire()
+        with pytest.raises(LockException, match='does not write'):
+            other.downgrade()
+        assert not copied(lock.read()).try_acquire()
+    assert other.filename == str(path)
+    assert (other.read().timeout, other.write().check_interval) == (1, 2)
+    with other.read(), pytest.raises(AlreadyActive):
+        other.write().acquire()
 
 
 # -- one thread on both sides
@@ -417,8 +439,8 @@ def test_nobody_writes_between_writing_and_reading(
         # Back again while nobody else shares it: atomic as well
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(fh, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        lock._write_side._holdings.update(lock._read_side._holdings)
-        lock._read_side._holdings.clear()
+        lock._writer._holdings.update(lock._reader._holdings)
+        lock._reader._holdings.clear()
     os.close(done[1])
     status = os.waitpid(pid, 0)[1]
     for fd in (*start, done[0]):

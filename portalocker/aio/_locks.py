@@ -1,0 +1,278 @@
+"""Locks on files for tasks: `Lock`, `RLock` and `ReadWriteLock`."""
+
+from __future__ import annotations
+
+from typing import IO, TYPE_CHECKING, Any
+
+from .. import (
+    _acquisition,
+    _deadline,
+    _holdings,
+    _task_claimant,
+    read_write,
+    utils,
+)
+from . import _waiting
+
+if TYPE_CHECKING:
+    import types as python_types
+
+    from .. import constants, types
+
+DEFAULT_CHECK_INTERVAL = utils.DEFAULT_CHECK_INTERVAL
+DEFAULT_FAIL_WHEN_LOCKED = utils.DEFAULT_FAIL_WHEN_LOCKED
+LOCK_METHOD = utils.LOCK_METHOD
+
+
+class _TaskHoldings(_holdings.Holdings):
+    """The holds of one lock object, each of a task."""
+
+    claimant: Any = staticmethod(_task_claimant.running_claimant)
+
+
+class _OfTasks(utils.Lock):
+    """The blocking half: held by tasks, and never waiting itself."""
+
+    _new_holdings = _TaskHoldings
+
+    def _wait(
+        self, contender: _acquisition.Contender, ticking: Any
+    ) -> tuple[IO[Any], Any]:
+        raise _waiting.MustWait(contender, contender.attempts(ticking))
+
+
+class _Lock(_OfTasks):
+    pass
+
+
+class _RLock(_OfTasks, utils.RLock):
+    pass
+
+
+class _ReadSide(_OfTasks, read_write.ReadSide):
+    pass
+
+
+class _WriteSide(_OfTasks, read_write.WriteSide):
+    pass
+
+
+class _ReadWriteLock(read_write.ReadWriteLock):
+    _sides = _ReadSide, _WriteSide
+
+
+class TaskLock:
+    """What the locks of this module have in common.
+
+    `async with` holds the lock for the block; the verbs are those of the
+    locks for threads. Only `acquire()` waits, so only it is awaited.
+    """
+
+    _lock: utils.Lock
+
+    async def acquire(
+        self,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = None,
+    ) -> IO[Any]:
+        """Take the lock and return the open file.
+
+        Waits for `timeout` seconds at most, in the event loop: other tasks
+        run meanwhile. A task that holds the lock already gets the same handle
+        again. It is a checkpoint before it takes anything; cancelled, it
+        holds nothing and stands in no line.
+
+        Raises what the lock for threads raises: `AlreadyLocked` at the end of
+        the timeout or at once where `fail_when_locked`, another
+        `LockException` where the system refuses, `OSError` where the file
+        cannot be opened.
+        """
+        lock = self._lock
+        if fail_when_locked is None:
+            fail_when_locked = lock.fail_when_locked
+        patience = lock.timeout if timeout is None else timeout
+        if lock._is_blocking:
+            patience = _deadline.INFINITY
+        if fail_when_locked or (lock._holdings and lock._holdings.own()):
+            patience = 0
+
+        def attempt(remaining: float) -> IO[Any]:
+            if remaining == patience:
+                return lock.acquire(timeout, check_interval, fail_when_locked)
+            limit = None if lock._is_blocking else remaining
+            return lock.acquire(limit, check_interval, fail_when_locked)
+
+        return await _waiting.acquire(
+            lock._path,
+            attempt,
+            lambda taken: lock._publish(*taken),
+            patience,
+        )
+
+    def try_acquire(self) -> bool:
+        """Take the lock if it is free now; whether we hold it.
+
+        It never waits, and is no checkpoint.
+        """
+        return self._lock.try_acquire()
+
+    def release(self) -> None:
+        """Let the lock go, at once; it is not awaited.
+
+        A task that never acquired this object may release it for another
+        one; a task that did releases what it took itself, and nothing else.
+        Raises what the lock for threads raises.
+        """
+        self._lock.release()
+
+    @property
+    def fh(self) -> IO[Any] | None:
+        """The open file of a hold, None where the lock is not held."""
+        return self._lock.fh
+
+    @property
+    def filename(self) -> str:
+        """The path of the lock file, as it was given."""
+        return self._lock.filename
+
+    async def __aenter__(self) -> IO[Any]:
+        fh = await self.acquire()
+        self._lock._holdings.enter()
+        return fh
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: python_types.TracebackType | None,
+    ) -> None:
+        self._lock.__exit__(exc_type, exc_value, traceback)
+
+
+class Lock(TaskLock):
+    """A lock on the file at a path, between processes, threads and tasks.
+
+    `portalocker.Lock` for an event loop of asyncio or trio: same parameters,
+    same file, same order of arrival. It is held by the task that acquired it:
+    other tasks wait, whether they share the object or have their own, and so
+    do threads and other processes. No thread is used, whoever waits.
+
+    >>> import anyio, os, tempfile
+    >>> async def main():
+    ...     path = os.path.join(tempfile.mkdtemp(), 'counter')
+    ...     async with Lock(path, 'a+', timeout=1) as file:
+    ...         return file.write('1')
+    >>> anyio.run(main)
+    1
+    """
+
+    def __init__(
+        self,
+        filename: types.Filename,
+        mode: str = 'a',
+        timeout: float | None = None,
+        check_interval: float | None = DEFAULT_CHECK_INTERVAL,
+        fail_when_locked: bool = DEFAULT_FAIL_WHEN_LOCKED,
+        flags: constants.LockFlags = LOCK_METHOD,
+        **file_open_kwargs: Any,
+    ) -> None:
+        self._lock = _Lock(
+            filename,
+            mode,
+            timeout,
+            check_interval,
+            fail_when_locked,
+            flags,
+            **file_open_kwargs,
+        )
+
+
+class RLock(TaskLock):
+    """A lock on the file at a path that its task may take again.
+
+    `portalocker.RLock` for an event loop: the last of as many `release()`
+    lets it go. Child tasks are tasks of their own, and wait.
+
+    >>> import anyio, os, tempfile
+    >>> async def main():
+    ...     lock = RLock(os.path.join(tempfile.mkdtemp(), 'lock'))
+    ...     async with lock, lock:
+    ...         return lock.fh.closed
+    >>> anyio.run(main)
+    False
+    """
+
+    def __init__(
+        self,
+        filename: types.Filename,
+        mode: str = 'a',
+        timeout: float | None = utils.DEFAULT_TIMEOUT,
+        check_interval: float | None = DEFAULT_CHECK_INTERVAL,
+        fail_when_locked: bool = False,
+        flags: constants.LockFlags = LOCK_METHOD,
+    ) -> None:
+        self._lock = _RLock(
+            filename, mode, timeout, check_interval, fail_when_locked, flags
+        )
+
+    async def __aenter__(self) -> IO[Any]:
+        return await self.acquire()
+
+    def release(self) -> None:
+        """Undo one `acquire()` of this task; the last one lets go.
+
+        Raises `LockException` in a task that has nothing to release.
+        """
+        self._lock.release()
+
+
+class Side(TaskLock):
+    """One side of a `ReadWriteLock`: what `read()` and `write()` give."""
+
+    def __init__(self, side: utils.Lock) -> None:
+        self._lock = side
+
+
+class ReadWriteLock:
+    """A lock on a file, shared by readers or held by one writer.
+
+    `portalocker.read_write.ReadWriteLock` for an event loop: same parameters,
+    same rules, with tasks in the place of threads.
+
+    >>> import anyio, os, tempfile
+    >>> async def main():
+    ...     lock = ReadWriteLock(os.path.join(tempfile.mkdtemp(), 'lock'))
+    ...     async with lock.write():
+    ...         lock.downgrade()
+    ...     async with lock.read():
+    ...         return lock.write().fh
+    >>> anyio.run(main)
+    """
+
+    def __init__(
+        self,
+        filename: types.Filename,
+        timeout: float | None = None,
+        check_interval: float | None = DEFAULT_CHECK_INTERVAL,
+        fail_when_locked: bool = DEFAULT_FAIL_WHEN_LOCKED,
+    ) -> None:
+        self._lock = _ReadWriteLock(
+            filename, timeout, check_interval, fail_when_locked
+        )
+        self._sides = Side(self._lock.read()), Side(self._lock.write())
+
+    def read(self) -> Side:
+        """The side that is shared; the same object each time."""
+        return self._sides[0]
+
+    def write(self) -> Side:
+        """The side that is exclusive; the same object each time."""
+        return self._sides[1]
+
+    def downgrade(self) -> None:
+        """Turn the write lock of this task into a read lock, without a gap.
+
+        It does not wait. Raises as the lock for threads does.
+        """
+        self._lock.downgrade()

@@ -1,0 +1,152 @@
+"""One event loop: how its tasks sleep, and the lines they stand in.
+
+Nothing here starts a task or a thread. Of the tasks that wait for a file to be
+closed one reads the inotify instance of the process and wakes the others; it
+hands over when it leaves, as the threads of `_wakeup_inotify` do.
+"""
+
+from __future__ import annotations
+
+import _thread
+import sys
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+
+from .. import _wakeup_inotify
+from . import _line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from .. import _wakeup
+
+_loops: anyio.lowlevel.RunVar[Loop] = anyio.lowlevel.RunVar('portalocker')
+
+
+def here() -> Loop:
+    """The loop that runs."""
+    try:
+        return _loops.get()
+    except LookupError:
+        loop = Loop()
+        _loops.set(loop)
+        return loop
+
+
+class Loop:
+    """What this package knows of one event loop."""
+
+    def __init__(self) -> None:
+        #: path -> the tasks that wait for it
+        self.lines: dict[Any, _line.Line] = {}
+        self._watch = Watch()
+
+    async def sleep(self, nap: _wakeup.Nap) -> bool:
+        """Sleep through a nap; whether something ended it."""
+        if nap.ticket is not None:
+            predecessor = nap.ticket.predecessor
+            assert predecessor is not None
+            with anyio.move_on_after(nap.seconds):
+                await anyio.wait_readable(predecessor)
+                nap.ticket.lose_predecessor()
+                return True
+            return False
+        instance = _wakeup_inotify.process_instance()
+        if nap.interest is None or instance is None:
+            await anyio.sleep(nap.seconds)
+            return False
+        return await self._watch.wait(instance, nap.interest, nap.seconds)
+
+
+class Sleeper:
+    """One task that sleeps until its interest is woken, or it shall read."""
+
+    __slots__ = ('event', 'scope')
+
+    def __init__(self, scope: anyio.CancelScope) -> None:
+        self.scope = scope
+        self.event = anyio.Event()
+
+
+class Watch:
+    """The tasks of one loop that wait for somebody to close a file.
+
+    The reader is the one that waits for the inotify instance itself.
+    """
+
+    def __init__(self) -> None:
+        self._thread = _thread.get_ident()
+        self._soon = _caller_from_threads()
+        self._sleepers: dict[Sleeper, None] = {}
+        self._reader: Sleeper | None = None
+
+    async def wait(
+        self,
+        instance: _wakeup_inotify.Instance,
+        interest: _wakeup_inotify.Interest,
+        seconds: float,
+    ) -> bool:
+        """Sleep until `interest` is woken or `seconds` are over; which?"""
+        with anyio.move_on_after(seconds) as scope:
+            sleeper = Sleeper(scope)
+            interest.on_wake = lambda: self._wake(sleeper)
+            self._sleepers[sleeper] = None
+            try:
+                while not interest.is_woken:
+                    if self._reader is None:
+                        await self._read(instance, sleeper)
+                    else:
+                        await sleeper.event.wait()
+                        sleeper.event = anyio.Event()
+            finally:
+                interest.on_wake = None
+                del self._sleepers[sleeper]
+                self._hand_over()
+        was_woken, interest.is_woken = interest.is_woken, False
+        return was_woken
+
+    async def _read(
+        self, instance: _wakeup_inotify.Instance, sleeper: Sleeper
+    ) -> None:
+        self._reader = sleeper
+        try:
+            await anyio.wait_readable(instance.fileno())
+        finally:
+            self._reader = None
+        instance.drain()
+
+    def _hand_over(self) -> None:
+        if self._reader is None:
+            for successor in self._sleepers:
+                successor.event.set()
+                break
+
+    def _wake(self, sleeper: Sleeper) -> None:
+        """Called by whoever reads the instance, in any thread."""
+        if _thread.get_ident() == self._thread:
+            self._wake_here(sleeper)
+            return
+        try:
+            self._soon(lambda: self._wake_here(sleeper))
+        except RuntimeError:  # the loop has ended
+            pass
+
+    def _wake_here(self, sleeper: Sleeper) -> None:
+        if sleeper is self._reader:
+            # A thread read what it waits for
+            sleeper.scope.cancel()
+        else:
+            sleeper.event.set()
+
+
+def _caller_from_threads() -> Callable[[Callable[[], object]], object]:
+    """What has the loop that runs here call something, from any thread."""
+    asyncio = sys.modules.get('asyncio')
+    if asyncio is not None and asyncio._get_running_loop() is not None:
+        soon: Any = asyncio.get_running_loop().call_soon_threadsafe
+    else:
+        soon = sys.modules['trio'].lowlevel.current_trio_token().run_sync_soon
+    return soon  # type: ignore[no-any-return]
