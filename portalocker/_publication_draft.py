@@ -123,9 +123,13 @@ class Draft(_publication_directory.Directory):
                 fd = self.open_name(name, _NAMED_FLAGS, mode)
             except FileExistsError:
                 continue
-            # somebody may have removed it before it was locked
-            if _lock_as_alive(fd) and os.fstat(fd).st_nlink > 0:
-                return fd, name
+            try:
+                # somebody may have removed it before it was locked
+                if _lock_as_alive(fd) and os.fstat(fd).st_nlink > 0:
+                    return fd, name
+            except BaseException:
+                self._give_up(fd, name)
+                raise
             os.close(fd)
         raise FileExistsError(
             errno.EEXIST, 'cannot find a free temporary name', self.path
@@ -274,11 +278,16 @@ class Draft(_publication_directory.Directory):
             )
             sync_file(fd, 'file')
         except BaseException:
-            os.close(fd)
-            os.unlink(self.at(name), dir_fd=self.dir_fd)
+            self._give_up(fd, name)
             raise
-        self._close_file()
-        self.fd, self.name = fd, name
+        nameless, self.fd, self.name = self.fd, fd, name
+        os.close(nameless)
+
+    def _give_up(self, fd: int, name: str) -> None:
+        try:
+            os.close(fd)
+        finally:
+            os.unlink(self.at(name), dir_fd=self.dir_fd)
 
 
 def _copy_content(old: int, new: int) -> None:

@@ -227,8 +227,10 @@ class _Swap:
 
     def close(self) -> None:
         """Let go of the directories."""
-        self._above.close()
-        self._place.close()
+        try:
+            self._above.close()
+        finally:
+            self._place.close()
 
     def prepare(self, durable: str | bool) -> None:
         """Refuse what cannot be, and bring all to the disk."""
@@ -311,7 +313,14 @@ class _Swap:
         except BaseException:
             self._rename(self._place, aside, self._place, self._new_name)
             raise
-        self._rename(self._place, aside, self._above, self._old_name)
+        try:
+            self._rename(self._place, aside, self._above, self._old_name)
+        except OSError as error:
+            old = os.path.join(self._place.present_path(), aside)
+            error.add_note(
+                f'{self._destination!r} was replaced; the old one is {old!r}'
+            )
+            raise
 
     def _rename(
         self,

@@ -32,7 +32,6 @@ needs_linux = pytest.mark.skipif(sys.platform != 'linux', reason='Linux')
 
 NOBODY = 65534
 LONG = 60  # seconds; reached by a failure only
-KILLS = 600 if os.environ.get('PORTALOCKER_STRESS') == '1' else 30
 
 AtomicWriter = _publication.open_atomic
 
@@ -300,80 +299,6 @@ class TestEveryWay:
         writer.__exit__(None, None, None)
         assert (place / 'new').read_bytes() == b'written once'
         assert _names(place) == ['new']
-
-
-# -- kills -----------------------------------------------------------------
-
-
-def _is_whole(content: bytes) -> bool:
-    return len(content) == 40_000 and len(set(content)) == 1
-
-
-def _kill_while_writing(work: Callable[[int], None], moment: float) -> None:
-    """Fork a writer, kill it `moment` seconds after its first file."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            for number in range(1_000_000):
-                work(number)
-                if number == 0:
-                    os.write(writer, b'.')
-        finally:
-            os._exit(1)
-    os.close(writer)
-    try:
-        assert os.read(reader, 1) == b'.'
-        threading.Event().wait(moment)
-    finally:
-        os.close(reader)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-
-
-def _content(number: int) -> bytes:
-    return bytes([number % 251]) * 40_000
-
-
-@needs_linux
-def test_kill_leaves_no_torn_new_file_and_no_garbage(
-    place: pathlib.Path,
-) -> None:
-    for kill in range(KILLS):
-
-        def work(number: int, kill: int = kill) -> None:
-            path = place / f'{kill}.{number}'
-            with AtomicWriter(path, durable=False) as fh:
-                fh.write(_content(number)[:20_000])
-                fh.write(_content(number)[20_000:])
-
-        _kill_while_writing(work, kill % 10 / 1000)
-        for path in place.iterdir():
-            assert not path.name.startswith('.'), path
-            assert _is_whole(path.read_bytes()), path
-            path.unlink()
-
-
-def test_kill_leaves_no_torn_replaced_file(place: pathlib.Path) -> None:
-    path = place / 'target'
-    path.write_bytes(_content(0))
-
-    def work(number: int) -> None:
-        with AtomicWriter(path, overwrite=True, durable=False) as fh:
-            fh.write(_content(number)[:20_000])
-            fh.write(_content(number)[20_000:])
-
-    for kill in range(KILLS):
-        _kill_while_writing(work, kill % 10 / 1000)
-        assert _is_whole(path.read_bytes())
-    left = [name for name in _names(place) if name != 'target']
-    # between linking and replacing there is a name for a moment
-    assert all(
-        name.startswith('.portalocker.') and name.endswith('.tmp')
-        for name in left
-    )
-    for name in left:
-        assert _can_be_reaped(place / name)
 
 
 def _can_be_reaped(path: pathlib.Path) -> bool:
