@@ -6,18 +6,22 @@ import os
 import platform
 
 
-def describe(disk: str, memory: str) -> str:
+def described(disk: str, memory: str) -> dict[str, str]:
     """Return processor, cores, load, kernel, file systems and Python."""
     python = platform.python_implementation(), platform.python_version()
     load = f'load {os.getloadavg()[0]:.2f} at the end'
-    lines = {
+    return {
         'processor': f'{processor()}, {os.cpu_count()} cores, {load}',
         'kernel': f'{platform.system()} {platform.release()}',
         'on disk': file_system(disk),
         'in RAM': file_system(memory),
         'Python': ' '.join(python),
     }
-    return '\n'.join(f'{name:9}  {text}' for name, text in lines.items())
+
+
+def lines_of(description: dict[str, str]) -> str:
+    """Return the description as lines below a table."""
+    return '\n'.join(f'{name:9}  {text}' for name, text in description.items())
 
 
 def processor() -> str:

@@ -39,6 +39,10 @@ def arguments() -> argparse.Namespace:
         '--save', action='store_true', help='write into benchmarks/results'
     )
     parser.add_argument(
+        '--report', action='store_true',
+        help='save, and draw the page docs/benchmarks/report.rst',
+    )  # fmt: skip
+    parser.add_argument(
         '--rivals', default=','.join(rivals.RIVALS), metavar='NAME,...',
         help='default: %(default)s',
     )  # fmt: skip
@@ -64,6 +68,8 @@ def arguments() -> argparse.Namespace:
 def main() -> int:
     """Ask, print, save; 1 where something could not be measured."""
     chosen = arguments()
+    if chosen.report:
+        import report  # needs matplotlib: said before minutes have passed
     asked = questions.by_name(chosen.thousand)
     with contextlib.ExitStack() as stack:
         scratch = tempfile.TemporaryDirectory
@@ -82,26 +88,42 @@ def main() -> int:
             f'{worker.name} {worker.version}'.strip() for worker in workers
         )
         failed = False
-        for name in chosen.questions or asked:
+        names = chosen.questions or list(asked)
+        for number, name in enumerate(names, 1):
+            print(f'{number} of {len(names)}: {name}', file=sys.stderr)
             held = interview.Interview(name, asked[name], chosen.quick)
             held.run(workers, disk, memory)
-            place = machine.describe(disk, memory)
-            text = f'{table.laid_out(held)}\n{place}\nrivals     {versions}\n'
+            place = machine.described(disk, memory) | {'rivals': versions}
+            text = f'{table.laid_out(held)}\n{machine.lines_of(place)}\n'
             print(text, flush=True)
-            if chosen.save:
-                save(held, text)
+            if chosen.save or chosen.report:
+                save(held, place, text)
             failed = failed or bool(held.failures)
+    if chosen.report:
+        report.main()
     return int(failed)
 
 
-def save(held: interview.Interview, text: str) -> None:
+def save(held: interview.Interview, place: dict[str, str], text: str) -> None:
     """Keep the table, and its numbers as JSON, under today's date."""
     day = time.strftime('%Y-%m-%d')
     stem = os.path.join(RESULTS, f'{day}-{held.name}')
     with open(f'{stem}.txt', 'w') as stream:
         stream.write(text)
+    kept = {
+        'question': held.name,
+        'title': held.asked.title,
+        'day': day,
+        'quick': held.quick,
+        'machine': place,
+        'rows': held.rows(),
+        'answers': [
+            (case, rival, answer)
+            for (case, rival), answer in held.answers.items()
+        ],
+    }
     with open(f'{stem}.json', 'w') as stream:
-        json.dump(held.rows(), stream, indent=1)
+        json.dump(kept, stream)
         stream.write('\n')
 
 
