@@ -6,6 +6,7 @@ import contention
 import growth
 import hand_off
 import import_time
+import publication
 import question
 import threads
 import uncontended
@@ -20,6 +21,7 @@ def by_name(thousand: bool = False) -> dict[str, question.Question]:
         'waiter_cpu': waiter_cpu.WaiterCpu(),
         'contention': contention.Contention(thousand),
         'threads': threads.Threads(),
+        'publication': publication.Publication(),
         'import_time': import_time.ImportTime(),
         'waiters': growth.Waiters(),
         'held': growth.Held(),

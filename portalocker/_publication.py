@@ -160,9 +160,8 @@ class open_atomic:  # noqa: N801 - a verb to those who write `with`
             code = errno.EISDIR if parent else errno.ENOENT
             raise OSError(code, os.strerror(code), self.filename)
         draft = self._anchored(parent)
-        self._found = None
         try:
-            if not draft.is_free(self._name):
+            if self.overwrite or not draft.is_free(self._name):
                 draft = self._check_destination(draft)
                 self._refuse_irreplaceable(draft)
             # while it is written, the old file's secrets stay as closed

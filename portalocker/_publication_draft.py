@@ -194,17 +194,14 @@ class Draft(_publication_directory.Directory):
 
     def discard(self) -> None:
         """Close all; what has not appeared vanishes."""
+        fd, self.fd = self.fd, -1
         try:
-            self._close_file()
+            if fd >= 0:
+                os.close(fd)
             if self.name is not None:
                 self._remove_name()
         finally:
             self.close()
-
-    def _close_file(self) -> None:
-        if self.fd >= 0:
-            fd, self.fd = self.fd, -1
-            os.close(fd)
 
     def _remove_name(self) -> None:
         assert self.name is not None
@@ -216,8 +213,9 @@ class Draft(_publication_directory.Directory):
 
     def _rename_with(self, rename: Callable[..., None], name: str) -> None:
         assert self.name is not None
-        if sys.platform == 'win32':
-            self._close_file()
+        if sys.platform == 'win32' and self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
         _publication_renaming.insist(
             rename,
             self.at(self.name),
