@@ -252,6 +252,7 @@ class open_atomic:  # noqa: N801 - a verb to those who write `with`
 
     def _check_destination(self, draft: Draft) -> Draft:
         """Find the file to be replaced; refuse what must not be."""
+        self._found = None
         found = draft.status(self._name)
         if found is None:
             return draft

@@ -172,15 +172,22 @@ class _Reaper:
         return os.path.join(self._path, name) if self._fd is None else name
 
     def _bury_directory(self, name: str) -> bool:
-        fd = _living_directory.seize_dead(self._at(name), self._fd)
-        if fd is None:
-            return False
+        if sys.platform == 'win32':
+            if not _is_abandoned(os.path.join(self._path, name)):
+                return False
+            fd = -1
+        else:
+            seized = _living_directory.seize_dead(self._at(name), self._fd)
+            if seized is None:
+                return False
+            fd = seized
         try:
             if self._dry_run:
                 return True
             errors = _tree_removal.remove_tree(self._at(name), self._fd)
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
         for error in errors:
             error.filename = os.path.join(self._path, error.filename)
         self.errors += errors
@@ -246,6 +253,18 @@ def _is_lock_file(name: str, status: os.stat_result, prefix: str) -> bool:
         return False
     has_our_name = bool(prefix) or name.endswith(_LOCK_FILE_SUFFIX)
     return has_our_name and _sweeping.was_held(status)
+
+
+def _is_abandoned(path: str) -> bool:
+    """Windows: whether nobody has the file open that stands for the lock."""
+    lock_file = os.path.join(path, _living_directory.LOCK_FILE)
+    probe = f'{lock_file}.{os.urandom(8).hex()}'
+    try:
+        os.rename(lock_file, probe)
+        os.rename(probe, lock_file)
+    except OSError:
+        return False  # it is open, or the directory is not one of ours
+    return True
 
 
 if sys.platform != 'win32':
