@@ -50,6 +50,12 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def release(session: nox.Session) -> None:
+    """Build wheels and sdist, and try each in a clean environment."""
+    session.run('bash', '.ci/release', external=True)
+
+
+@nox.session
 def stress(session: nox.Session) -> None:
     """Kill holders at random moments for minutes; nothing may be lost."""
     session.install('-e', '.[tests]')

@@ -98,3 +98,19 @@ def _nothing_left_running() -> Iterator[None]:
     left_threads = set(threading.enumerate()) - threads
     assert not left_children, f'processes not reaped: {left_children}'
     assert not left_threads, f'threads still running: {left_threads}'
+
+
+@pytest.fixture
+def parked(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
+    """Counts the waits of this process: all tries before them have failed."""
+    from portalocker import _wakeup
+
+    sleeping = threading.Semaphore(0)
+    real = _wakeup.Place.wait
+
+    def wait(self: _wakeup.Place, seconds: float) -> None:
+        sleeping.release()
+        real(self, seconds)
+
+    monkeypatch.setattr(_wakeup.Place, 'wait', wait)
+    return sleeping

@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import pathlib
-import shutil
 import signal
 import stat
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -37,20 +35,6 @@ KILLS = 150 if os.environ.get('PORTALOCKER_STRESS') == '1' else 15
 
 def _names(place: pathlib.Path) -> list[str]:
     return sorted(os.listdir(place))
-
-
-def _file_systems() -> list[str]:
-    paths = [tempfile.gettempdir()]
-    if sys.platform == 'linux' and os.access('/dev/shm', os.W_OK):
-        paths.append('/dev/shm')
-    return paths
-
-
-@pytest.fixture(params=_file_systems())
-def place(request: pytest.FixtureRequest) -> Iterator[pathlib.Path]:
-    path = pathlib.Path(tempfile.mkdtemp(dir=request.param))
-    yield path
-    shutil.rmtree(path)
 
 
 # -- whole files at once ---------------------------------------------------

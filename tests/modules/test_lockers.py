@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -49,25 +49,6 @@ with open(sys.argv[1], 'r+') as fh:
     else:
         print('free')
 """
-
-
-@pytest.fixture
-def path(tmp_path: pathlib.Path) -> pathlib.Path:
-    path = tmp_path / 'file'
-    path.write_text('content')
-    return path
-
-
-@pytest.fixture
-def first(path: pathlib.Path) -> Iterator[Any]:
-    with open(path, 'r+') as fh:
-        yield fh
-
-
-@pytest.fixture
-def second(path: pathlib.Path) -> Iterator[Any]:
-    with open(path, 'r+') as fh:
-        yield fh
 
 
 def seen_by_another_process(

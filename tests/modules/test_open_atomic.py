@@ -12,7 +12,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,22 +30,6 @@ needs_posix = pytest.mark.skipif(
 )
 needs_windows = pytest.mark.skipif(os.name != 'nt', reason='Windows')
 NOBODY = 65534
-
-
-def _file_systems() -> list[str]:
-    paths = [tempfile.gettempdir()]
-    if sys.platform == 'linux' and os.access('/dev/shm', os.W_OK):
-        paths.append('/dev/shm')
-    return paths
-
-
-@pytest.fixture(params=_file_systems())
-def place(request: pytest.FixtureRequest) -> Iterator[pathlib.Path]:
-    """A directory that everybody may write to."""
-    path = pathlib.Path(tempfile.mkdtemp(dir=request.param))
-    path.chmod(0o777)
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
@@ -27,25 +27,6 @@ import fcntl
 LONG = 30.0  # seconds, reached by a failure only
 EXCLUSIVE = LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING
 SHARED = LockFlags.SHARED | LockFlags.NON_BLOCKING
-
-
-@pytest.fixture
-def path(tmp_path: pathlib.Path) -> pathlib.Path:
-    path = tmp_path / 'file'
-    path.write_text('content')
-    return path
-
-
-@pytest.fixture
-def first(path: pathlib.Path) -> Iterator[Any]:
-    with open(path, 'r+') as fh:
-        yield fh
-
-
-@pytest.fixture
-def second(path: pathlib.Path) -> Iterator[Any]:
-    with open(path, 'r+') as fh:
-        yield fh
 
 
 class HasFileno:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import pathlib
-import shutil
 import signal
 import stat
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -34,22 +32,6 @@ NOBODY = 65534
 LONG = 60  # seconds; reached by a failure only
 
 AtomicWriter = _publication.open_atomic
-
-
-def _file_systems() -> list[str]:
-    paths = [tempfile.gettempdir()]
-    if sys.platform == 'linux' and os.access('/dev/shm', os.W_OK):
-        paths.append('/dev/shm')
-    return paths
-
-
-@pytest.fixture(params=_file_systems())
-def place(request: pytest.FixtureRequest) -> Iterator[pathlib.Path]:
-    """A directory that everybody may write to."""
-    path = pathlib.Path(tempfile.mkdtemp(dir=request.param))
-    path.chmod(0o777)
-    yield path
-    shutil.rmtree(path)
 
 
 def _refuse(code: int) -> Callable[..., None]:

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 
 import portalocker
-from portalocker import _wakeup, utils
 from portalocker import portalocker as module
+from portalocker import utils
 from portalocker.exceptions import AlreadyActive, AlreadyLocked, LockException
 
 if sys.platform == 'win32':
@@ -47,20 +47,6 @@ class Semaphores:
 @pytest.fixture
 def semaphore(tmp_path: pathlib.Path) -> Semaphores:
     return Semaphores(tmp_path)
-
-
-@pytest.fixture
-def parked(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
-    """Counts the waiters that have tried and go to sleep."""
-    sleeping = threading.Semaphore(0)
-    real = _wakeup.Place.wait
-
-    def wait(self: Any, seconds: float) -> None:
-        sleeping.release()
-        real(self, seconds)
-
-    monkeypatch.setattr(_wakeup.Place, 'wait', wait)
-    return sleeping
 
 
 def is_locked(path: Any) -> bool:

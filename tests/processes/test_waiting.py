@@ -50,20 +50,6 @@ def path(tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 @pytest.fixture
-def parked(monkeypatch: pytest.MonkeyPatch) -> threading.Semaphore:
-    """Counts the waits of this process: all tries before them have failed."""
-    sleeping = threading.Semaphore(0)
-    real = _wakeup.Place.wait
-
-    def wait(self: Any, seconds: float) -> None:
-        sleeping.release()
-        real(self, seconds)
-
-    monkeypatch.setattr(_wakeup.Place, 'wait', wait)
-    return sleeping
-
-
-@pytest.fixture
 def fresh_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was learned about file systems is forgotten."""
     monkeypatch.setattr(_wakeup_filesystem, '_locality', {})
