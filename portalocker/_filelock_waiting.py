@@ -10,7 +10,6 @@ from . import (
     _deadline,
     _deadlock,
     _filelock_errors,
-    _holdings,
     _owner,
     _pacing,
     exceptions,
@@ -78,15 +77,15 @@ def log(text: str, lock: Any, *more: object) -> None:
 class Patience:
     """Spends the pauses of one wait; tells the log when it becomes long."""
 
-    def __init__(self, lock: Any, wish: Wish, opened: os.stat_result) -> None:
+    def __init__(
+        self, lock: Any, claimant: Any, wish: Wish, opened: os.stat_result
+    ) -> None:
         self._lock = lock
         self._wish = wish
         self._warn_at: float | None = time.perf_counter() + WARN_AFTER_SECONDS
         self._wait = None
         if wish.is_endless():
-            self._wait = _deadlock.Wait(
-                _holdings.current_claimant(), opened, lock._path
-            )
+            self._wait = _deadlock.Wait(claimant, opened, lock._path)
 
     def ticks(self, pause: Callable[[float], object]) -> Iterator[int]:
         """Count the attempts; ends, or raises `Cancelled`, between two.

@@ -22,6 +22,7 @@ from . import (
     _acquisition,
     _filelock_opening,
     _filelock_waiting,
+    _holdings,
     constants,
     exceptions,
     portalocker,
@@ -32,6 +33,7 @@ from ._filelock_errors import Cancelled, Timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from typing import Any
 
 __all__ = [
@@ -100,19 +102,31 @@ class FileLock(BaseFileLock):
         opened: os.stat_result,
         wish: _filelock_waiting.Wish,
     ) -> tuple[int, Any]:
-        patience = self._patience(wish, opened)
         contender = _acquisition.Contender(self, fd, opened, is_shared=False)
+        return _acquisition.follow(
+            self._attempts(contender, wish, opened), contender.pause
+        )
+
+    def _attempts(
+        self,
+        contender: _acquisition.Contender,
+        wish: _filelock_waiting.Wish,
+        opened: os.stat_result,
+    ) -> Generator[float, None, tuple[int, Any]]:
+        """The plan of `_wait_for()`: whoever follows it spends the pauses."""
+        patience = _filelock_waiting.Patience(
+            self, self._claimant(), wish, opened
+        )
         try:
-            return contender.hold(patience.ticks)
+            return (yield from contender.attempts(patience.ticks))
         except exceptions.LockException as failure:
             _filelock_waiting.raise_for(self, failure)
         finally:
             patience.end()
 
-    def _patience(
-        self, wish: _filelock_waiting.Wish, opened: os.stat_result
-    ) -> _filelock_waiting.Patience:
-        return _filelock_waiting.Patience(self, wish, opened)
+    def _claimant(self) -> Any:
+        """Who waits: the thread, which runs nothing else meanwhile."""
+        return _holdings.current_claimant()
 
     def _get_fh(self) -> int:
         if self._is_relative:

@@ -14,11 +14,13 @@ loop to others and uses no thread; a lock is held by the task that took it.
 
 from __future__ import annotations
 
+from ._file_lock import FileLock
 from ._locks import Lock, ReadWriteLock, RLock
 from ._semaphores import BoundedSemaphore, NamedBoundedSemaphore
 
 __all__ = [
     'BoundedSemaphore',
+    'FileLock',
     'Lock',
     'NamedBoundedSemaphore',
     'RLock',

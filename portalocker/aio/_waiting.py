@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import anyio.lowlevel
@@ -12,6 +13,7 @@ from . import _line, _loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from contextlib import AbstractContextManager
     from typing import Any, Protocol, TypeVar
 
     from .. import _wakeup
@@ -44,12 +46,14 @@ async def acquire(
     attempt: Callable[[float], Result],
     goes_on: Callable[[Any], Result],
     timeout: float,
+    in_line: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Result:
     """Acquire the lock at `path` within `timeout` seconds.
 
     `attempt(timeout)` acquires it, or raises `MustWait`, whose plan gives
     what `goes_on()` makes the result of. With a timeout of zero the attempt
-    must not wait, and stands in no line.
+    must not wait, and stands in no line; `in_line()` is entered meanwhile
+    where other tasks are before us.
 
     Between the lock taken and the return there is nothing to be cancelled at.
     """
@@ -60,7 +64,8 @@ async def acquire(
     place = None if line is None else line.join()
     try:
         if line is not None:
-            await line.wait(place, timeout)
+            with in_line():
+                await line.wait(place, timeout)
             timeout = max(0, timeout - time.perf_counter() + started)
         try:
             return attempt(timeout)

@@ -23,7 +23,7 @@ import pytest
 from aio_steps import Steps
 
 import portalocker
-from portalocker import _owner, _wakeup_inotify, aio
+from portalocker import _owner, _wakeup_inotify, aio, filelock
 from portalocker.aio import _loop
 from portalocker.exceptions import (
     AlreadyActive,
@@ -87,9 +87,18 @@ async def until(is_so: Callable[[], object]) -> None:
         await anyio.sleep(0.001)
 
 
+async def pass_through(lock: Any, *options: Any) -> None:
+    """Take the lock and let it go."""
+    await lock.acquire(*options)
+    lock.release()
+
+
 KINDS: dict[str, Callable[[pathlib.Path], Any]] = {
     'lock': lambda path: aio.Lock(path, **WOKEN),
     'rlock': lambda path: aio.RLock(path, **WOKEN),
+    'file_lock': lambda path: aio.FileLock(
+        path, timeout=10 * LONG, poll_interval=2 * LONG
+    ),
     'read': lambda path: aio.ReadWriteLock(path, **WOKEN).read(),
     'write': lambda path: aio.ReadWriteLock(path, **WOKEN).write(),
     'semaphore': lambda path: aio.BoundedSemaphore(
@@ -204,9 +213,7 @@ class Situation:
             await until(lambda: waiters(self._path) == 1)
 
     async def _task(self) -> None:
-        lock = KINDS[self._kind](self._path)
-        await lock.acquire()
-        lock.release()
+        await pass_through(KINDS[self._kind](self._path))
 
     def go_on(self) -> None:
         while self._held:
@@ -416,7 +423,7 @@ def test_loop_goes_on_while_a_task_waits(
         holder.acquire()
         ticks = 0
         async with anyio.create_task_group() as group:
-            group.start_soon(KINDS[kind](path).acquire)
+            group.start_soon(pass_through, KINDS[kind](path))
             await in_line(path, 1)
             for _ in range(100):
                 await anyio.lowlevel.checkpoint()
@@ -556,13 +563,195 @@ def test_writer_downgrades_and_other_tasks_read(
                 await in_line(path, 3)
                 assert not read
                 lock.downgrade()
-            assert read == [0, 1, 2]
+            assert sorted(read) == [0, 1, 2]
             assert lock.read().fh is fh
             with pytest.raises(AlreadyActive, match='reads it'):
                 await lock.write().acquire()
         assert is_free(path)
 
     run(main)
+
+
+# -- FileLock
+
+
+def test_file_lock_counts_for_its_task_alone(
+    path: pathlib.Path, run: Callable[..., Any]
+) -> None:
+    async def main() -> None:
+        lock = aio.FileLock(path, timeout=SHORT)
+
+        async def other() -> None:
+            assert not lock.is_locked
+            assert lock.lock_counter == 0
+            lock.release()
+            assert not lock.try_acquire()
+            with pytest.raises(filelock.Timeout):
+                await lock.acquire()
+
+        async with lock as same:
+            assert same is lock
+            async with await lock.acquire() as again:
+                assert again is lock
+                assert lock.lock_counter == 2
+                async with anyio.create_task_group() as group:
+                    group.start_soon(other)
+            assert lock.lock_counter == 1
+            assert not is_free(path)
+        assert is_free(path)
+        await lock.acquire()
+        await lock.acquire()
+        lock.release(force=True)
+        assert is_free(path)
+
+    run(main)
+
+
+def test_file_lock_of_threads_and_of_tasks_exclude_each_other(
+    path: pathlib.Path, run: Callable[..., Any]
+) -> None:
+    async def main() -> None:
+        lock = aio.FileLock(path, timeout=SHORT)
+        with filelock.FileLock(path), pytest.raises(filelock.Timeout):
+            await lock.acquire()
+        async with lock:
+            with pytest.raises(filelock.Timeout):
+                filelock.FileLock(path).acquire(timeout=0)
+
+    run(main)
+
+
+@pytest.mark.parametrize('others', [0, 1])
+def test_task_that_would_wait_for_itself_is_told(
+    others: int, path: pathlib.Path, run: Callable[..., Any]
+) -> None:
+    async def main() -> None:
+        async with (
+            anyio.create_task_group() as group,
+            aio.FileLock(path),
+        ):
+            for _ in range(others):
+                group.start_soon(pass_through, aio.FileLock(path))
+            await in_line(path, others)
+            with pytest.raises(filelock.Deadlock, match='different'):
+                await aio.FileLock(path).acquire()
+            with pytest.raises(filelock.Timeout):
+                await aio.FileLock(path).acquire(timeout=SHORT)
+
+    run(main)
+
+
+def test_tasks_that_wait_in_a_circle_are_told(
+    tmp_path: pathlib.Path, run: Callable[..., Any]
+) -> None:
+    told: list[filelock.Deadlock] = []
+
+    async def main() -> None:
+        held = [anyio.Event(), anyio.Event()]
+
+        async def one(mine: int) -> None:
+            async with aio.FileLock(tmp_path / f'{mine}.lock'):
+                held[mine].set()
+                await held[1 - mine].wait()
+                try:
+                    async with aio.FileLock(tmp_path / f'{1 - mine}.lock'):
+                        pass
+                except filelock.Deadlock as failure:
+                    told.append(failure)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(one, 0)
+            group.start_soon(one, 1)
+
+    run(main)
+    (failure,) = told
+    assert len(failure.circle) == 2
+
+
+def test_one_file_lock_for_each_path_counts_through_every_object(
+    path: pathlib.Path, run: Callable[..., Any]
+) -> None:
+    async def main() -> None:
+        async with (
+            aio.FileLock(path, is_singleton=True),
+            aio.FileLock(path, is_singleton=True) as again,
+        ):
+            assert again.lock_counter == 2
+
+    run(main)
+
+
+def test_settings_are_those_of_the_blocking_lock(path: pathlib.Path) -> None:
+    lock = aio.FileLock(str(path), 3, poll_interval=0.5)
+    assert (lock.timeout, lock.poll_interval, lock.blocking) == (3, 0.5, True)
+    lock.timeout, lock.poll_interval, lock.blocking = 4, 0.25, False
+    assert (lock.timeout, lock.poll_interval, lock.blocking) == (
+        4,
+        0.25,
+        False,
+    )
+    assert lock.lock_file == str(path)
+    with pytest.raises(ValueError, match='poll_interval'):
+        lock.poll_interval = -1
+    with pytest.raises(TypeError, match='timeout'):
+        aio.FileLock(path, timeout='soon')  # type: ignore[arg-type]
+
+
+def test_relative_path_leads_to_the_same_file(
+    path: pathlib.Path,
+    run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(path.parent)
+    entered: list[int] = []
+
+    async def one(number: int) -> None:
+        name = path.name if number % 2 else str(path)
+        async with aio.FileLock(name):
+            entered.append(number)
+
+    async def main() -> None:
+        with filelock.FileLock(path):
+            group = anyio.create_task_group()
+            await group.__aenter__()
+            for number in range(4):
+                group.start_soon(one, number)
+                await in_line(path, number + 1)
+            assert len(_loop.here().lines) == 1
+        await group.__aexit__(None, None, None)
+
+    run(main)
+    assert entered == [0, 1, 2, 3]
+
+
+def test_coroutine_function_holds_the_lock_while_its_body_runs(
+    path: pathlib.Path, run: Callable[..., Any]
+) -> None:
+    lock = aio.FileLock(path)
+
+    @lock
+    async def body(answer: int) -> int:
+        await anyio.lowlevel.checkpoint()
+        assert not is_free(path)
+        return answer
+
+    @lock
+    async def items() -> Any:
+        for number in range(3):
+            assert not is_free(path)
+            yield number
+
+    async def main() -> None:
+        assert await body(42) == 42
+        assert is_free(path)
+        assert [item async for item in items()] == [0, 1, 2]
+        assert is_free(path)
+
+    run(main)
+    with pytest.raises(TypeError, match='cannot wait in an event loop'):
+        lock(print)
+    with pytest.raises(TypeError, match='cannot decorate'):
+        filelock.FileLock(path)(body)
 
 
 # -- time
@@ -578,7 +767,7 @@ def test_task_gives_up_and_says_how_long_it_waited(
         holder.acquire()
         async with anyio.create_task_group() as group:
             if place == 'behind':
-                group.start_soon(KINDS[kind](path).acquire)
+                group.start_soon(pass_through, KINDS[kind](path))
                 await in_line(path, 1)
             with pytest.raises(AlreadyLocked) as caught:
                 await KINDS[kind](path).acquire(timeout=SHORT)
@@ -642,11 +831,9 @@ def test_no_wait_is_too_long(
         holder.acquire()
         async with anyio.create_task_group() as group:
             for number in range(2):
-                group.start_soon(aio.Lock(path).acquire, timeout)
+                group.start_soon(pass_through, aio.Lock(path), timeout)
                 await in_line(path, number + 1)
             holder.release()
-            await until(lambda: not is_free(path))
-            group.cancel_scope.cancel()
 
     run(main)
 
@@ -709,7 +896,7 @@ def test_reader_that_leaves_hands_over(
 
         async def one(number: int) -> None:
             with scopes[number] if number < 2 else anyio.CancelScope():
-                await aio.Lock(paths[number], **WOKEN).acquire()
+                await pass_through(aio.Lock(paths[number], **WOKEN))
                 assert number == 3
 
         with held(paths) as locks:
@@ -784,7 +971,7 @@ def test_task_is_woken_that_no_file_can_be_watched_for(
         holder = portalocker.Lock(path)
         holder.acquire()
         async with anyio.create_task_group() as group:
-            group.start_soon(aio.Lock(path, timeout=LONG).acquire)
+            group.start_soon(pass_through, aio.Lock(path, timeout=LONG))
             await in_line(path, 1)
             holder.release()
 
