@@ -183,9 +183,9 @@ class Session:
             try:
                 if self.loss is not None:
                     raise _postgres_wire.WireLost(self.loss)
-                if before is not None:
-                    self._hush()
                 self._speaker = threading.get_ident()
+                if before is not None and self.wire.is_busy():
+                    return self._interrupt(words)
                 return words()
             except _postgres_wire.WireLost as error:
                 self.lose(str(error))
@@ -195,12 +195,14 @@ class Session:
                 if self.loss is not None and before is None:
                     self._shut()
 
-    def _hush(self) -> None:
+    def _interrupt(
+        self, words: Callable[[], _postgres_wire.Rows]
+    ) -> _postgres_wire.Rows:
         """In a signal handler: end what this thread was just saying."""
         if self._is_waiting:
             self._was_disturbed = True
             self.wire.cancel()
-        self.wire.settle()
+        return self.wire.interrupt(words)
 
     def take(self, hold: Hold, deadline: _deadline.Deadline | None) -> bool:
         """Wait for the lock until the deadline; None: do not wait at all.

@@ -11,6 +11,7 @@ from psycopg import pq
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from . import _postgres_sql
@@ -114,7 +115,8 @@ class Wire:
         has_result = False
         try:
             while (result := self._next_result(seconds)) is not None:
-                has_result = True
+                # the answer to a nudge is none
+                has_result |= result.status != pq.ExecStatus.EMPTY_QUERY
                 if result.status == pq.ExecStatus.TUPLES_OK:
                     rows = _rows_of(result)
                 elif result.status == pq.ExecStatus.FATAL_ERROR:
@@ -136,12 +138,24 @@ class Wire:
         return wire.get_result()
 
     def settle(self) -> None:
-        """Read what the server still has to say; raises `WireLost`.
+        """Read what the server still has to say; raises `WireLost`."""
+        if self.is_busy():
+            self._collect(ANSWER_SECONDS)
 
-        Whoever awaits it, further up in this thread, finds it afterwards.
-        """
-        if self._wire.transaction_status == pq.TransactionStatus.ACTIVE:
-            self._drained = self._collect(ANSWER_SECONDS)
+    def is_busy(self) -> bool:
+        """Whether a statement has no reply yet."""
+        status: int = self._wire.transaction_status
+        return status == pq.TransactionStatus.ACTIVE
+
+    def interrupt(self, words: Callable[[], Rows]) -> Rows:
+        """Speak in a signal handler, while this thread awaits a reply."""
+        drained = self._collect(ANSWER_SECONDS)
+        try:
+            return words()
+        finally:
+            # who awaited the reply sleeps on, until something comes
+            self._wire.send_query(b'')
+            self._drained = drained
 
     def cancel(self) -> None:
         """Have the server end the statement; any thread may call this."""

@@ -140,6 +140,64 @@ class TestCtrlC:
         waiter.finish()
 
 
+class TestHandler:
+    """What a handler of the waiting thread itself may do meanwhile."""
+
+    def test_may_release_what_is_held_and_the_wait_goes_on(
+        self, make: Make, stage: Stage, admin: Any
+    ) -> None:
+        def wait(line: Line) -> None:
+            first = make('first').acquire()
+
+            def handle(number: int, frame: object) -> None:
+                first.verify()
+                first.release()
+                line.say('released')
+
+            signal.signal(signal.SIGUSR1, handle)
+            line.say('here')
+            with make('second') as second:
+                second.verify()
+                line.say('held')
+
+        with make('second'):
+            waiter = stage.process(wait)
+            waiter.expect('here')
+            wait_until_in_line(admin)
+            waiter.signal(signal.SIGUSR1)
+            waiter.expect('released')
+            wait_until_in_line(admin)
+            assert granted(admin) == 1
+        waiter.expect('held')
+        waiter.finish()
+
+    def test_may_strike_while_the_lock_is_taken_and_given_back(
+        self, make: Make, stage: Stage, admin: Any
+    ) -> None:
+        def work(line: Line) -> None:
+            held = make('held').acquire()
+            struck = []
+
+            def handle(number: int, frame: object) -> None:
+                held.verify()
+                struck.append(True)
+
+            signal.signal(signal.SIGALRM, handle)
+            lock = make()
+            for number in range(300):
+                # once each time, a little later than the time before
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 * (number + 1))
+                lock.acquire()
+                assert lock.locked
+                lock.release()
+                while len(struck) == number:
+                    pass  # it comes in microseconds
+            held.release()
+
+        stage.process(work).finish()
+        assert granted(admin) == 0
+
+
 class TestFork:
     def test_child_starts_released_and_takes_its_turn(
         self, make: Make, stage: Stage, admin: Any

@@ -157,20 +157,24 @@ class PostgreSQL(Daemon):
     """One PostgreSQL, with the role and the database `postgres`."""
 
     def __init__(self, **options: str) -> None:
-        self._bin = programs()
+        self.programs = programs()
         super().__init__()
         self._options = {**_OPTIONS, **options}
-        self._data = self.directory / 'data'
+        self.data = self.directory / 'data'
         try:
-            self.run(
-                self._bin / 'initdb', '-D', self._data, '-U', 'postgres',
-                '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync',
-            )  # fmt: skip
+            self.create()
             self.start()
         except BaseException:
             self.stop()
             raise
         self.version = self._version()
+
+    def create(self) -> None:
+        """Make its data directory."""
+        self.run(
+            self.programs / 'initdb', '-D', self.data, '-U', 'postgres',
+            '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync',
+        )  # fmt: skip
 
     def start(self) -> None:
         """Start it, on the same port as before."""
@@ -180,7 +184,7 @@ class PostgreSQL(Daemon):
             for word in ('-c', f'{name}={value}')
         ]
         self.spawn(
-            self._bin / 'postgres', '-D', self._data, '-p', self.port,
+            self.programs / 'postgres', '-D', self.data, '-p', self.port,
             '-h', '127.0.0.1', '-k', self.directory, *settings,
         )  # fmt: skip
         self.wait_until(self._answers)
