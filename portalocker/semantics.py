@@ -120,6 +120,17 @@ FILE_ELSEWHERE = Semantics(
     shared=True,
     push=False,
 )
+#: `RedisLock`, `RedisSemaphore` and `RedisMultiLock`
+REDIS = Semantics(
+    'Redis, Valkey',
+    reach='hosts',
+    unlock_on_disconnect=True,
+    lease=10.0,
+    fair=True,
+    fenced=True,
+    shared=True,
+    push=True,
+)
 #: `PostgresLock`
 POSTGRESQL = Semantics(
     'PostgreSQL',
@@ -133,7 +144,7 @@ POSTGRESQL = Semantics(
 )
 
 #: every engine, in the order of the table
-ENGINES = (FLOCK, FILE_ELSEWHERE, POSTGRESQL)
+ENGINES = (FLOCK, FILE_ELSEWHERE, REDIS, POSTGRESQL)
 
 
 def as_table(engines: tuple[Semantics, ...] = ENGINES) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import sys
 
 from .. import _owner, _pid_record
 from ..holder import Holder
+from . import _on_servers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable, Iterator
+    from typing import Any
 
-SUMMARY = 'show who holds lock files and who waits for them'
+SUMMARY = 'show who holds locks and who waits for them'
 
 #: exit statuses
 HELD, FREE, FAILED = 0, 1, 2
@@ -26,10 +29,11 @@ _KINDS = {None: '?', False: 'exclusive', True: 'shared'}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.epilog = (
-        'Exit status: 0 if any of the files is locked, 1 if none is, 2 if a '
-        'file cannot be looked at. Only Linux tells who holds a lock.'
+        'Exit status: 0 if any of the locks is held, 1 if none is, 2 if one '
+        'cannot be looked at. Only Linux tells who holds the lock of a file. '
+        f'Locks on servers: {_on_servers.FORMS}.'
     )
-    parser.add_argument('lock_files', nargs='+', metavar='LOCKFILE')
+    parser.add_argument('locks', nargs='+', metavar='LOCKFILE|URL')
     parser.add_argument(
         '--json', action='store_true', help='print a list of objects'
     )
@@ -40,23 +44,32 @@ def main(args: argparse.Namespace) -> int:
 
     Never waits for a lock and never touches one.
     """
-    reports: list[Report] = []
-    for lock_file in args.lock_files:
+    reports: list[Report | _on_servers.ServerReport] = []
+    for lock in args.locks:
         try:
-            reports.append(Report(lock_file))
-        except OSError as error:
+            if _on_servers.is_url(lock):
+                reports.append(_on_servers.ServerReport(lock))
+            else:
+                reports.append(Report(lock))
+        except (OSError, _on_servers.CannotTell) as error:
+            cause = getattr(error, 'strerror', None) or error
             print(
-                f'portalocker who: cannot tell who holds {lock_file!r}: '
-                f'{error.strerror}',
+                f'portalocker who: cannot tell who holds '
+                f'{_without_password(lock)!r}: {cause}',
                 file=sys.stderr,
             )
     if args.json:
         _write(_as_json(reports))
     elif reports:
-        _write(_as_table(reports))
-    if len(reports) < len(args.lock_files):
+        _write(_as_tables(reports))
+    if len(reports) < len(args.locks):
         return FAILED
     return HELD if any(report.is_held for report in reports) else FREE
+
+
+def _without_password(lock: str) -> str:
+    """A URL as it may be shown."""
+    return re.sub(r'(://[^/@:]*):[^/@]*@', r'\1@', lock)
 
 
 class Report:
@@ -91,14 +104,11 @@ class Report:
         """Whether anybody holds the lock."""
         return bool(self.holders) or self.has_unknown_holders
 
-
-def _as_json(reports: Iterable[Report]) -> str:
-    import json
-
-    facts = [
-        {
-            'file': report.lock_file,
-            'held': report.is_held,
+    def as_facts(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            'file': self.lock_file,
+            'held': self.is_held,
             'holders': [
                 {
                     'pid': holder.pid,
@@ -106,9 +116,9 @@ def _as_json(reports: Iterable[Report]) -> str:
                     'shared': holder.shared,
                     'recorded': holder.recorded,
                 }
-                for holder in report.holders
+                for holder in self.holders
             ],
-            'unknown_holders': report.has_unknown_holders,
+            'unknown_holders': self.has_unknown_holders,
             'waiters': [
                 {
                     'pid': waiter.pid,
@@ -116,18 +126,34 @@ def _as_json(reports: Iterable[Report]) -> str:
                     'shared': waiter.shared,
                     'waiting': waiter.waiting,
                 }
-                for waiter in report.waiters
+                for waiter in self.waiters
             ],
         }
-        for report in reports
-    ]
-    return json.dumps(facts, indent=2)
 
 
-def _as_table(reports: Iterable[Report]) -> str:
-    lines: list[tuple[str, ...]] = [_HEADINGS]
+def _as_json(reports: Iterable[Report | _on_servers.ServerReport]) -> str:
+    import json
+
+    return json.dumps([report.as_facts() for report in reports], indent=2)
+
+
+def _as_tables(
+    reports: Iterable[Report | _on_servers.ServerReport],
+) -> str:
+    """One table of lock files, one of locks on servers, where there are."""
+    lines: list[tuple[str, ...]] = []
+    on_servers = []
     for report in reports:
-        lines.extend(_lines_about(report))
+        if isinstance(report, _on_servers.ServerReport):
+            on_servers.append(report)
+        else:
+            lines.extend(_lines_about(report))
+    tables = [[_HEADINGS, *lines] if lines else []]
+    tables.append(_on_servers.as_lines(on_servers))
+    return '\n\n'.join(_as_table(table) for table in tables if table)
+
+
+def _as_table(lines: list[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return '\n'.join(
         '  '.join(map(str.ljust, line, widths)).rstrip() for line in lines
