@@ -114,13 +114,40 @@ def _redis_lock(parts: urllib.parse.SplitResult) -> tuple[str, Any]:
     name = urllib.parse.unquote(parts.path.removeprefix('/'))
     if not name:
         raise ValueError('a lock is named as redis://HOST/CHANNEL')
-    import redis as client
-
     from .. import redis
 
-    server = parts._replace(path='').geturl()
-    connection = client.Redis.from_url(server, decode_responses=True)
-    return name, redis.RedisLock(name, connection)
+    options: dict[str, Any] = {
+        'host': parts.hostname or 'localhost',
+        'port': parts.port or 6379,
+        'username': _unquoted(parts.username),
+        'password': _unquoted(parts.password),
+        'ssl': parts.scheme == 'rediss',
+    }
+    return name, _RedisQuestion(redis, name, options)
+
+
+def _unquoted(text: str | None) -> str | None:
+    return None if text is None else urllib.parse.unquote(text)
+
+
+class _RedisQuestion:
+    """Who has a lock on Redis; what the client raises is ours."""
+
+    def __init__(self, module: Any, name: str, options: Any) -> None:
+        self._errors = module.redis_errors.RedisError
+        self._lock = module.RedisLock(name, redis_kwargs=options)
+
+    def holders(self) -> Any:
+        return self._ask(self._lock.holders)
+
+    def waiters(self) -> Any:
+        return self._ask(self._lock.waiters)
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        try:
+            return question()
+        except self._errors as error:
+            raise CannotTell(str(error)) from error
 
 
 _LOCKS: dict[str, Callable[[Any], tuple[str, Any]]] = {
