@@ -157,7 +157,7 @@ class _Reaper:
             if stat.S_ISDIR(status.st_mode):
                 is_dead = self._bury_directory(name)
             elif sys.platform == 'win32':
-                is_dead = self._unlink(name)
+                is_dead = _is_closed(self._at(name)) and self._unlink(name)
             else:
                 is_dead = self._bury_file(name, status)
         except OSError as error:
@@ -173,7 +173,8 @@ class _Reaper:
 
     def _bury_directory(self, name: str) -> bool:
         if sys.platform == 'win32':
-            if not _is_abandoned(os.path.join(self._path, name)):
+            lock_file = _living_directory.LOCK_FILE
+            if not _is_closed(os.path.join(self._path, name, lock_file)):
                 return False
             fd = -1
         else:
@@ -255,15 +256,17 @@ def _is_lock_file(name: str, status: os.stat_result, prefix: str) -> bool:
     return has_our_name and _sweeping.was_held(status)
 
 
-def _is_abandoned(path: str) -> bool:
-    """Windows: whether nobody has the file open that stands for the lock."""
-    lock_file = os.path.join(path, _living_directory.LOCK_FILE)
-    probe = f'{lock_file}.{os.urandom(8).hex()}'
+def _is_closed(path: str) -> bool:
+    """Windows: whether there is such a file, and nobody has it open."""
+    # of a name that is reaped as well, should we die in between
+    probe = os.path.join(
+        os.path.dirname(path), f'.portalocker.{os.urandom(8).hex()}.tmp'
+    )
     try:
-        os.rename(lock_file, probe)
-        os.rename(probe, lock_file)
+        os.rename(path, probe)
+        os.rename(probe, path)
     except OSError:
-        return False  # it is open, or the directory is not one of ours
+        return False
     return True
 
 
