@@ -37,6 +37,7 @@ _NAMED_FLAGS = (
     | getattr(os, 'O_BINARY', 0)
 )
 _NAMES_TRIED = 100
+_HEX_DIGITS = frozenset('0123456789abcdef')
 
 # EISDIR, EINVAL: kernels and file systems that never heard of O_TMPFILE
 _NO_NAMELESS_FILES = {
@@ -75,6 +76,16 @@ def sync_file(fd: int, durable: str | bool) -> None:
 
 def _random_name(suffix: str) -> str:
     return f'.portalocker.{os.urandom(8).hex()}.{suffix}'
+
+
+def is_draft_name(name: str) -> bool:
+    """Whether a draft may have it until it appears."""
+    digits = name.removeprefix('.portalocker.').removesuffix('.tmp')
+    return (
+        name == f'.portalocker.{digits}.tmp'
+        and len(digits) == 16
+        and _HEX_DIGITS.issuperset(digits)
+    )
 
 
 def _lock_as_alive(fd: int) -> bool:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 import sys
 import time
@@ -25,6 +24,7 @@ from . import (
     _living_directory,
     _opening,
     _pid_record,
+    _publication_draft,
     _record_lock,
     _sweeping,
     _tree_removal,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ['private_directory', 'reap']
 
-_UNPUBLISHED = re.compile(r'\.portalocker\.[0-9a-f]{16}\.tmp')
 _LOCK_FILE_SUFFIX = '.lock'
 _READ_FLAGS = (
     os.O_RDONLY | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)
@@ -242,7 +241,7 @@ class _Reaper:
 
 def _is_unpublished(name: str, status: os.stat_result) -> bool:
     return (
-        _UNPUBLISHED.fullmatch(name) is not None
+        _publication_draft.is_draft_name(name)
         and stat.S_ISREG(status.st_mode)
         and _sweeping.is_ours(status)
     )
