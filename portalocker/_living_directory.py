@@ -45,24 +45,32 @@ _NO_DIRECTORY_OF_OURS = {
 }
 
 
-def make(path: Any, *, shared: bool, marked: bool) -> int | None:
+def make(path: Any, *, shared: bool, marked: bool) -> int:
     """Make a directory and hold it; return the descriptor that does.
 
-    None where somebody took it for a dead one before it was held: use
-    another name. Raises FileExistsError where the name exists.
+    Raises FileExistsError where the name exists, and where somebody took the
+    directory for a dead one before it was held: use another name.
     """
     os.mkdir(path, stat.S_IRWXU | (MARK if marked else 0))
     try:
         try:
             fd = hold(path, shared=shared)
-        except (FileNotFoundError, exceptions.AlreadyLocked):
-            return None
+        except (FileNotFoundError, exceptions.AlreadyLocked) as error:
+            raise _taken(path) from error
         if marked:
             _make_sure_of_mark(fd)
+    except FileExistsError:
+        raise
     except BaseException:
         os.rmdir(path)
         raise
     return fd
+
+
+def _taken(path: Any) -> FileExistsError:
+    return FileExistsError(
+        errno.EEXIST, 'cannot hold a directory that was taken away', path
+    )
 
 
 def _make_sure_of_mark(fd: int) -> None:

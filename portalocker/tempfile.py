@@ -24,7 +24,7 @@ import sys as _sys
 from _thread import allocate_lock as _allocate_lock
 from _warnings import warn as _warn
 
-from . import _this_process, _tree_removal
+from . import _after_fork, _tree_removal
 from ._owned_directory import DirectoryCleaner as _DirectoryCleaner
 from ._owned_file import (
     GenericAlias as _GenericAlias,
@@ -98,29 +98,29 @@ class _RandomNameSequence:
 
     characters = 'abcdefghijklmnopqrstuvwxyz012345'
     _letters = (characters * 8).encode()  # any byte -> a letter
+    _places = tuple(slice(n, n + 8) for n in range(0, 8 * 64, 8))
 
     def __init__(self) -> None:
-        self._forget()
-
-    def _forget(self) -> None:
-        self._birthplace = _this_process.here
         self._ready: list[str] = []
+        _after_fork.forget_in_child(self)
+
+    def _forget_parent(self) -> None:
+        self._ready.clear()
 
     def __iter__(self) -> _RandomNameSequence:
         return self
 
     def __next__(self) -> str:
-        if not self._birthplace.is_here:
-            self._forget()
         try:
             return self._ready.pop()
         except IndexError:
-            pass
-        fresh = _os.urandom(8 * 64).translate(self._letters).decode('ascii')
-        ready = [fresh[n : n + 8] for n in range(0, len(fresh), 8)]
-        name = ready.pop()
-        self._ready = ready
-        return name
+            return self._next_of_many()
+
+    def _next_of_many(self) -> str:
+        letters = _os.urandom(8 * 64).translate(self._letters).decode('ascii')
+        first, *others = map(letters.__getitem__, self._places)
+        self._ready += others
+        return first
 
     @property
     def rng(self) -> Any:
@@ -193,19 +193,15 @@ def _get_default_tempdir(dirlist: Iterable[str] | None = None) -> str:
 
 def _try_to_write(directory: str) -> None:
     names = _RandomNameSequence()
-    for attempt in range(TMP_MAX):
+    attempt = 0
+    while True:
         path = _os.path.join(directory, next(names))
         try:
             fd = _os.open(path, _bin_openflags, 0o600)
-        except FileExistsError:
-            continue
-        except PermissionError:
-            if _is_collision_on_windows(directory, attempt):
-                continue
-            raise
-        break
-    else:
-        raise _no_name_left()
+            break
+        except OSError as error:
+            attempt += 1
+            _check_collision(error, directory, attempt)
     try:
         try:
             _os.write(fd, b'portalocker')
@@ -317,9 +313,6 @@ _known_head: tuple[Any, Any, Any] = (None, None, None)
 def _head(dir: Any, prefix: Any) -> Any:
     """Return the absolute path of all names in `dir` up to the random part."""
     global _known_head
-    known_dir, known_prefix, head = _known_head
-    if dir is known_dir and prefix is known_prefix:
-        return head
     absolute = _os.path.abspath(dir)
     head = _os.path.join(absolute, prefix)
     if absolute == dir:  # it depends on no current directory
@@ -327,25 +320,33 @@ def _head(dir: Any, prefix: Any) -> Any:
     return head
 
 
-def _is_collision_on_windows(dir: Any, attempt: int) -> bool:
-    # There, creating a file over a directory is refused as not permitted
-    return _IS_WINDOWS and attempt < TMP_MAX - 1 and _os.path.isdir(dir)
-
-
-def _no_name_left() -> FileExistsError:
-    return FileExistsError(
-        _errno.EEXIST, 'No usable temporary file name found'
-    )
+def _check_collision(error: OSError, dir: Any, attempt: int) -> None:
+    """Raise the error unless another name is worth a try."""
+    if not isinstance(error, FileExistsError) and not (
+        # there, creating a file over a directory is refused as not permitted
+        _IS_WINDOWS
+        and isinstance(error, PermissionError)
+        and _os.path.isdir(dir)
+    ):
+        raise error
+    if attempt >= TMP_MAX:
+        if isinstance(error, PermissionError):
+            raise error
+        raise FileExistsError(
+            _errno.EEXIST, 'No usable temporary file name found', dir
+        ) from error
 
 
 def _mkstemp_inner(
     dir: Any, pre: Any, suf: Any, flags: int, output_type: type
 ) -> tuple[int, Any]:
     """Create a file of a new name; return descriptor and absolute path."""
-    head = _head(dir, pre)
+    known_dir, known_prefix, head = _known_head
+    if dir is not known_dir or pre is not known_prefix:
+        head = _head(dir, pre)
     names = _get_candidate_names()
-    collision = None
-    for attempt in range(TMP_MAX):
+    attempt = 0
+    while True:
         name: Any = next(names)
         if output_type is bytes:
             name = _os.fsencode(name)
@@ -353,12 +354,9 @@ def _mkstemp_inner(
         _sys.audit('tempfile.mkstemp', file)
         try:
             return _os.open(file, flags, 0o600), file
-        except FileExistsError as error:
-            collision = error
-        except PermissionError:
-            if not _is_collision_on_windows(dir, attempt):
-                raise
-    raise _no_name_left() from collision
+        except OSError as error:
+            attempt += 1
+            _check_collision(error, dir, attempt)
 
 
 def mkstemp(
@@ -419,26 +417,22 @@ def _make_directory(
     make: Callable[[Any], Any],
 ) -> tuple[Any, Any]:
     """Call `make` with new names until it returns something true."""
-    head = _head(dir, prefix)
+    known_dir, known_prefix, head = _known_head
+    if dir is not known_dir or prefix is not known_prefix:
+        head = _head(dir, prefix)
     names = _get_candidate_names()
-    collision = None
-    for attempt in range(TMP_MAX):
+    attempt = 0
+    while True:
         name: Any = next(names)
         if output_type is bytes:
             name = _os.fsencode(name)
         path = head + name + suffix
         _sys.audit('tempfile.mkdtemp', path)
         try:
-            made = make(path)
-        except FileExistsError as error:
-            collision = error
-        except PermissionError:
-            if not _is_collision_on_windows(dir, attempt):
-                raise
-        else:
-            if made is not None:
-                return path, made
-    raise _no_name_left() from collision
+            return path, make(path)
+        except OSError as error:
+            attempt += 1
+            _check_collision(error, dir, attempt)
 
 
 def _exists(path: Any) -> bool:
@@ -463,7 +457,9 @@ def mktemp(
         path = _os.path.join(dir, prefix + next(names) + suffix)
         if not _exists(path):
             return path
-    raise _no_name_left()
+    raise FileExistsError(
+        _errno.EEXIST, 'No usable temporary file name found', dir
+    )
 
 
 # -- files that are removed when they are closed --
