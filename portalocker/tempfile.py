@@ -35,6 +35,9 @@ from ._owned_file import (
 from ._owned_file import (
     _TemporaryFileWrapper as _TemporaryFileWrapper,
 )
+from ._owned_file import (
+    buffered as _buffered,
+)
 from ._spooling import SpooledFile as _SpooledFile
 
 TYPE_CHECKING = False
@@ -465,46 +468,20 @@ def mktemp(
 # -- files that are removed when they are closed --
 
 
-def _open(
-    opener: Callable[..., int],
-    dir: Any,
+def _is_usual(
     mode: str,
     buffering: int,
     encoding: str | None,
     errors: str | None,
     newline: str | None,
-) -> Any:
-    """Open what `opener` gives; the usual mode without detours."""
-    if (
+) -> bool:
+    """Whether `io.open` would do nothing but what `_buffered` does."""
+    return (
         mode == 'w+b'
         and buffering == -1
         and encoding is errors is newline is None
         and _io.open is _io_open
-    ):
-        return _open_buffered(opener())
-    return _io.open(
-        dir,
-        mode,
-        buffering,
-        encoding=encoding,
-        errors=errors,
-        newline=newline,
-        opener=opener,
     )
-
-
-def _open_buffered(fd: int) -> Any:
-    """Return the file object that takes over a new file's descriptor."""
-    try:
-        raw = _io.FileIO(fd, 'rb+')
-    except BaseException:
-        _os.close(fd)
-        raise
-    try:
-        return _io.BufferedRandom(raw)
-    except BaseException:
-        raw.close()
-        raise
 
 
 def _name_raw(file: Any, name: Any) -> None:
@@ -554,17 +531,30 @@ def NamedTemporaryFile(
     flags = _bin_openflags
     if _sys.platform == 'win32' and delete and delete_on_close:
         flags |= getattr(_os, 'O_TEMPORARY', 0)
-    name: Any = None
+    if _is_usual(mode, buffering, encoding, errors, newline):
+        fd, name = _mkstemp_inner(dir, prefix, suffix, flags, output_type)
+        try:
+            return _TemporaryFileWrapper(
+                None, name, delete, delete_on_close, fd
+            )
+        except BaseException as error:
+            _os.close(fd)
+            if flags == _bin_openflags:
+                _remove_after(error, name)
+            raise
+    if 'b' not in mode:
+        encoding = _io.text_encoding(encoding)
+    name = None
 
     def opener(*_: object) -> int:
         nonlocal name
         fd, name = _mkstemp_inner(dir, prefix, suffix, flags, output_type)
         return fd
 
-    if 'b' not in mode:
-        encoding = _io.text_encoding(encoding)
     try:
-        file = _open(opener, dir, mode, buffering, encoding, errors, newline)
+        file = _io.open(
+            dir, mode, buffering, encoding, errors, newline, opener=opener
+        )
         try:
             _name_raw(file, name)
             return _TemporaryFileWrapper(file, name, delete, delete_on_close)
@@ -622,7 +612,13 @@ def TemporaryFile(
     5
     """
     prefix, suffix, dir, output_type = _sanitize_params(prefix, suffix, dir)
-    new_fd: int | None = None
+    if _O_TMPFILE_WORKS and _is_usual(
+        mode, buffering, encoding, errors, newline
+    ):
+        new_fd = _open_nameless(dir)
+        if new_fd is not None:
+            return _buffered(new_fd)
+    new_fd = None
 
     def opener(*_: object) -> int:
         nonlocal new_fd
@@ -634,12 +630,10 @@ def TemporaryFile(
 
     if 'b' not in mode:
         encoding = _io.text_encoding(encoding)
-    file = _open(opener, dir, mode, buffering, encoding, errors, newline)
-    try:
-        _name_raw(file, new_fd)
-    except BaseException:
-        file.close()
-        raise
+    file = _io.open(
+        dir, mode, buffering, encoding, errors, newline, opener=opener
+    )
+    _name_raw(file, new_fd)
     return file
 
 
