@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from _warnings import warn as warn_now
@@ -29,6 +30,7 @@ class DirectoryCleaner:
         'fd',
         'ignore_errors',
         'is_done',
+        'is_kept',
         'name',
         'owner',
     )
@@ -47,6 +49,7 @@ class DirectoryCleaner:
         self.ignore_errors = ignore_errors
         self.delete = delete
         self.is_done = False
+        self.is_kept = False
         self._birthplace = _this_process.here
         if _exit_hook_of is not _this_process.here:
             _remove_at_exit()
@@ -58,14 +61,51 @@ class DirectoryCleaner:
         _cleaners.pop(id(self), None)
 
     def remove(self) -> None:
-        """Remove the directory, unless it belongs to the parent process."""
+        """Remove the directory, unless it was kept or is the parent's."""
         self.detach()
-        if not self._birthplace.is_here:
+        if self.is_kept or not self._birthplace.is_here:
             return
         try:
-            self.owner._rmtree(self.name, self.ignore_errors)
+            try:
+                os.rmdir(self.name)
+            except FileNotFoundError:
+                pass
+            except OSError:
+                self.owner._rmtree(self.name, self.ignore_errors)
         finally:
             self.let_go()
+
+    def release(self, verb: str, move: Callable[[], Any]) -> None:
+        """Let the directory stay, once `move` has done what it has to."""
+        if not self._birthplace.is_here:
+            raise PermissionError(
+                errno.EPERM,
+                f"cannot {verb} the parent process's directory",
+                self.name,
+            )
+        if self.is_kept:
+            raise FileNotFoundError(
+                errno.ENOENT, f'cannot {verb} a directory twice', self.name
+            )
+        self._mark(stays=True)
+        try:
+            move()
+        except BaseException:
+            self._mark(stays=False)
+            raise
+        self.is_kept = True
+        self.detach()
+        self.let_go()
+
+    def _mark(self, *, stays: bool) -> None:
+        if self.fd is None or not self.delete:
+            return
+        from . import _living_directory
+
+        if stays:
+            _living_directory.unmark(self.fd)
+        else:
+            _living_directory.mark(self.fd)
 
     def let_go(self) -> None:
         """Give the lock back."""

@@ -43,7 +43,7 @@ class _TemporaryFileCloser:
     somebody asks for it. Many a temporary file is used by its name alone.
     """
 
-    cleanup_called = False
+    cleanup_called = True  # until there is something to clean up
     close_called = False
     delete_on_close = True
     warn_message: str | None = None
@@ -68,13 +68,14 @@ class _TemporaryFileCloser:
         if warn_message is not None:
             self.warn_message = warn_message
         self._birthplace = _this_process.here
+        if delete:
+            # now: others may close the file before it is removed
+            self._opened = os.fstat(fd) if fd is not None else _status(file)
         if fd is None:
             self.file = file
         else:
             self._unused = [fd]
-        if delete:
-            # now: others may close the file before it is removed
-            self._opened = os.fstat(fd) if fd is not None else _status(file)
+        self.cleanup_called = False
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute != 'file':

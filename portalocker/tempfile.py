@@ -44,7 +44,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
-    from typing import Any, AnyStr
+    from typing import Any, AnyStr, Self
 
 __all__ = [
     'TMP_MAX',
@@ -70,6 +70,9 @@ _text_openflags = (
 _bin_openflags = _text_openflags | getattr(_os, 'O_BINARY', 0)
 # without O_EXCL, so that the file can be given a name later
 _nameless_openflags = _os.O_RDWR | getattr(_os, 'O_TMPFILE', 0)
+_directory_openflags = getattr(_os, 'O_DIRECTORY', 0) | getattr(
+    _os, 'O_PATH', _os.O_RDONLY
+)
 _O_TMPFILE_WORKS = hasattr(_os, 'O_TMPFILE')
 
 #: how many names are tried. Names are random: more than a few that exist
@@ -750,6 +753,26 @@ class TemporaryDirectory:
         """
         self._finalizer.remove()
 
+    def keep(self) -> Any:
+        """Let the directory stay for ever, unlocked; return its path."""
+        self._finalizer.release('keep', lambda: None)
+        return self.name
+
+    def persist(self, dst: Any, *, replace: bool = False) -> str:
+        """Let the directory stay under the name `dst`; return that path.
+
+        It is one step, inside one file system. What has the name already
+        is never replaced (FileExistsError), unless `replace` is asked for;
+        then what was there is removed, as `atomic.replace_directory` says.
+        Where it fails, the directory is as temporary as before.
+        """
+        target = _os.path.abspath(_os.fsdecode(dst))
+        source = _os.fsdecode(self.name)
+        move = _replace_directory if replace else _rename_to_new_name
+        self._finalizer.release('persist', lambda: move(source, target))
+        self.name = target
+        return target
+
     @classmethod
     def _rmtree(
         cls, name: Any, ignore_errors: bool = False, repeated: bool = False
@@ -788,6 +811,95 @@ class TemporaryDirectory:
             self._finalizer.let_go()
 
     __class_getitem__: Any = classmethod(_GenericAlias)
+
+
+def _rename_to_new_name(source: str, target: str) -> None:
+    """Rename a directory; of several to one name, one wins."""
+    if _sys.platform == 'win32':
+        _os.rename(source, target)
+        return
+    from . import _publication_renaming
+
+    old_place, old_name = _os.path.split(source)
+    new_place, new_name = _os.path.split(target)
+    old_fd = _os.open(old_place, _directory_openflags)
+    try:
+        new_fd = _os.open(new_place, _directory_openflags)
+        try:
+            _publication_renaming.rename_to_new_name(
+                old_fd, old_name, new_fd, new_name
+            )
+        except OSError as error:
+            error.filename, error.filename2 = source, target
+            raise
+        finally:
+            _os.close(new_fd)
+    finally:
+        _os.close(old_fd)
+
+
+def _replace_directory(source: str, target: str) -> None:
+    from . import atomic
+
+    atomic.replace_directory(source, target, durable=False)
+
+
+class _Pin:
+    """Holds a directory, so that nobody takes it for old or abandoned.
+
+    `pin(path)` takes a shared lock on the directory itself, at once, which
+    any number of processes may have, until `close`, the end of the `with`
+    block, or the end of the process and of the children that it forks. The
+    programs that remove what is old (systemd-tmpfiles, `reapers.reap`) pass
+    over the directory meanwhile; what is in it can be changed as before.
+
+    `fd` is the descriptor that holds the lock. Raises AlreadyLocked where it
+    is held exclusively (`TemporaryDirectory(lock=True)`, a reaper that
+    removes it), and FileNotFoundError where it is gone.
+
+    >>> import os
+    >>> with TemporaryDirectory() as folder, pin(folder) as pinned:
+    ...     os.fstat(pinned.fd).st_ino == os.stat(folder).st_ino
+    True
+    """
+
+    fd = -1
+
+    def __init__(self, path: Any) -> None:
+        from . import _living_directory
+
+        self._path = _os.fspath(path)
+        self.fd = _living_directory.hold(self._path, shared=True)
+
+    def close(self) -> None:
+        """Let the directory go."""
+        from . import _living_directory
+
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            _living_directory.let_go(self._path, fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __del__(self, close: Callable[[int], None] = _os.close) -> None:
+        if self.fd >= 0:
+            close(self.fd)
+
+
+def __getattr__(name: str) -> Any:
+    # what the standard library's module does not have is not in its listing
+    if name == 'pin':
+        return _Pin
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 del TYPE_CHECKING
