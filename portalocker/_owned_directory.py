@@ -26,6 +26,7 @@ class DirectoryCleaner:
     __slots__ = (
         '__weakref__',
         '_birthplace',
+        '_living',
         'delete',
         'fd',
         'ignore_errors',
@@ -50,6 +51,11 @@ class DirectoryCleaner:
         self.delete = delete
         self.is_done = False
         self.is_kept = False
+        if fd is not None:
+            # now: nothing can be imported when the interpreter ends
+            from . import _living_directory
+
+            self._living = _living_directory
         self._birthplace = _this_process.here
         if _exit_hook_of is not _this_process.here:
             _remove_at_exit()
@@ -100,20 +106,16 @@ class DirectoryCleaner:
     def _mark(self, *, stays: bool) -> None:
         if self.fd is None or not self.delete:
             return
-        from . import _living_directory
-
         if stays:
-            _living_directory.unmark(self.fd)
+            self._living.unmark(self.fd)
         else:
-            _living_directory.mark(self.fd)
+            self._living.mark(self.fd)
 
     def let_go(self) -> None:
         """Give the lock back."""
         if self.fd is not None:
             fd, self.fd = self.fd, None
-            from . import _living_directory
-
-            _living_directory.let_go(self.name, fd)
+            self._living.let_go(self.name, fd)
 
     def __del__(
         self,
