@@ -214,7 +214,11 @@ def _try_to_write(directory: str) -> None:
         finally:
             _os.close(fd)
     finally:
-        _os.unlink(path)
+        try:
+            _os.unlink(path)
+        except OSError as error:
+            error.strerror = f'{error.strerror}, {path!r} is left behind'
+            raise
 
 
 def _warn_of_replacement(failures: dict[str, OSError], chosen: str) -> None:

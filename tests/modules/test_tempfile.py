@@ -648,6 +648,56 @@ def test_a_childs_own_directory_goes_with_it(folder: pathlib.Path) -> None:
     assert (done.returncode, done.stderr) == (0, '')
 
 
+CROWD = """
+import os, threading
+from portalocker import tempfile
+
+def work():
+    for _ in range(15):
+        with tempfile.TemporaryDirectory(lock=True) as name:
+            with tempfile.NamedTemporaryFile(dir=name) as file:
+                file.write(b'x')
+            fd, path = tempfile.mkstemp()
+            os.close(fd)
+            made.append(path)
+        tempfile.TemporaryFile().close()
+
+def crowd():
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    return threads
+
+made = []
+threads = crowd()
+children = []
+for _ in range(6):
+    pid = os.fork()
+    if not pid:
+        made.clear()
+        for thread in crowd():
+            thread.join()
+        for path in made:
+            os.unlink(path)
+        os._exit(0 if len(made) == len(set(made)) == 45 else 1)
+    children.append(pid)
+for thread in threads:
+    thread.join()
+for pid in children:
+    assert os.waitpid(pid, 0)[1] == 0
+for path in made:
+    os.unlink(path)
+assert len(made) == len(set(made)) == 45
+"""
+
+
+@needs_fork
+def test_threads_and_forks_create_at_once(folder: pathlib.Path) -> None:
+    """In no child anything hangs, collides, or removes what is another's."""
+    done = run(CROWD, TMPDIR=str(folder), PYTHONWARNINGS='ignore')
+    assert (done.returncode, done.stderr) == (0, '')
+
+
 # directories
 
 
