@@ -505,6 +505,32 @@ def _remove_after(error: BaseException, path: Any) -> None:
         error.add_note(f'{path!r} is left behind: {second.strerror}')
 
 
+class _NewFile:
+    """A file that gets its name when it is opened."""
+
+    __slots__ = ('name', 'where')
+
+    def __init__(self, *where: Any) -> None:
+        self.where = where
+        self.name: Any = None
+
+    def open(self, *_: object) -> int:
+        """Open it as `io.open` wants it."""
+        fd, self.name = _mkstemp_inner(*self.where)
+        return fd
+
+    def unopened(self, delete: bool, delete_on_close: bool) -> Any:
+        """Return an object that has not asked for a file object yet."""
+        fd = self.open()
+        try:
+            return _TemporaryFileWrapper(
+                None, self.name, delete, delete_on_close, fd
+            )
+        except BaseException:
+            _os.close(fd)
+            raise
+
+
 def NamedTemporaryFile(
     mode: str = 'w+b',
     buffering: int = -1,
@@ -538,39 +564,26 @@ def NamedTemporaryFile(
     flags = _bin_openflags
     if _sys.platform == 'win32' and delete and delete_on_close:
         flags |= getattr(_os, 'O_TEMPORARY', 0)
-    if _is_usual(mode, buffering, encoding, errors, newline):
-        fd, name = _mkstemp_inner(dir, prefix, suffix, flags, output_type)
-        try:
-            return _TemporaryFileWrapper(
-                None, name, delete, delete_on_close, fd
-            )
-        except BaseException as error:
-            _os.close(fd)
-            if flags == _bin_openflags:
-                _remove_after(error, name)
-            raise
-    if 'b' not in mode:
-        encoding = _io.text_encoding(encoding)
-    name = None
-
-    def opener(*_: object) -> int:
-        nonlocal name
-        fd, name = _mkstemp_inner(dir, prefix, suffix, flags, output_type)
-        return fd
-
+    new = _NewFile(dir, prefix, suffix, flags, output_type)
     try:
+        if _is_usual(mode, buffering, encoding, errors, newline):
+            return new.unopened(delete, delete_on_close)
+        if 'b' not in mode:
+            encoding = _io.text_encoding(encoding)
         file = _io.open(
-            dir, mode, buffering, encoding, errors, newline, opener=opener
+            dir, mode, buffering, encoding, errors, newline, opener=new.open
         )
         try:
-            _name_raw(file, name)
-            return _TemporaryFileWrapper(file, name, delete, delete_on_close)
+            _name_raw(file, new.name)
+            return _TemporaryFileWrapper(
+                file, new.name, delete, delete_on_close
+            )
         except BaseException:
             file.close()
             raise
     except BaseException as error:
-        if name is not None and flags == _bin_openflags:
-            _remove_after(error, name)
+        if new.name is not None and flags == _bin_openflags:
+            _remove_after(error, new.name)
         raise
 
 
@@ -862,6 +875,7 @@ class _Pin:
     removes it), and FileNotFoundError where it is gone.
 
     >>> import os
+    >>> from portalocker.tempfile import pin
     >>> with TemporaryDirectory() as folder, pin(folder) as pinned:
     ...     os.fstat(pinned.fd).st_ino == os.stat(folder).st_ino
     True
