@@ -65,6 +65,10 @@ def pytest_terminal_summary(
         terminalreporter.line(line)
 
 
+# Idle workers of anyio and trio, which end by themselves
+_KEPT_BY_EVENT_LOOPS = ('AnyIO worker thread', 'Trio thread')
+
+
 def _children() -> set[int | None]:
     """Processes we started and have not reaped, where the system tells."""
     if sys.platform != 'linux':
@@ -95,7 +99,11 @@ def _nothing_left_running() -> Iterator[None]:
     threads = set(threading.enumerate())
     yield
     left_children = _children() - children
-    left_threads = set(threading.enumerate()) - threads
+    left_threads = {
+        thread
+        for thread in set(threading.enumerate()) - threads
+        if not thread.name.startswith(_KEPT_BY_EVENT_LOOPS)
+    }
     assert not left_children, f'processes not reaped: {left_children}'
     assert not left_threads, f'threads still running: {left_threads}'
 

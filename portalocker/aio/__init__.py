@@ -14,6 +14,7 @@ loop to others and uses no thread; a lock is held by the task that took it.
 
 from __future__ import annotations
 
+from ._atomic import open_atomic
 from ._file_lock import FileLock
 from ._locks import Lock, ReadWriteLock, RLock
 from ._semaphores import BoundedSemaphore, NamedBoundedSemaphore
@@ -25,4 +26,5 @@ __all__ = [
     'NamedBoundedSemaphore',
     'RLock',
     'ReadWriteLock',
+    'open_atomic',
 ]

@@ -79,7 +79,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._thread = _thread.get_ident()
-        self._soon = _caller_from_threads()
+        self._soon = caller_from_threads()
         self._sleepers: dict[Sleeper, None] = {}
         self._reader: Sleeper | None = None
 
@@ -142,7 +142,7 @@ class Watch:
             sleeper.event.set()
 
 
-def _caller_from_threads() -> Callable[[Callable[[], object]], object]:
+def caller_from_threads() -> Callable[[Callable[[], object]], object]:
     """What has the loop that runs here call something, from any thread."""
     asyncio = sys.modules.get('asyncio')
     if asyncio is not None and asyncio._get_running_loop() is not None:
