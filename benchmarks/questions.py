@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contention
+import event_loop
 import growth
 import hand_off
 import import_time
 import publication
 import question
+import read_write
 import threads
 import uncontended
 import waiter_cpu
@@ -21,6 +23,8 @@ def by_name(thousand: bool = False) -> dict[str, question.Question]:
         'waiter_cpu': waiter_cpu.WaiterCpu(),
         'contention': contention.Contention(thousand),
         'threads': threads.Threads(),
+        'read_write': read_write.ReadWrite(),
+        'event_loop': event_loop.EventLoop(),
         'publication': publication.Publication(),
         'import_time': import_time.ImportTime(),
         'waiters': growth.Waiters(),

@@ -52,6 +52,14 @@ class Rival:
         """Return a lock whose file exists only while it is held."""
         return None
 
+    def read_write(self, path: str) -> tuple[Lockable, Lockable] | None:
+        """Return the two sides of a read-write lock."""
+        return None
+
+    def task_lock(self, path: str) -> Any:
+        """Return a lock whose `acquire()` a task of asyncio awaits."""
+        return None
+
     def pid(self, path: str) -> Lockable | None:
         """Return a lock that publishes the process id of its holder."""
         return None
@@ -74,6 +82,41 @@ class KernelLock:
         self.fh.close()
 
 
+class KernelSide:
+    """One kind of kernel lock, for a descriptor that is opened anew."""
+
+    def __init__(self, path: str, kind: int) -> None:
+        self.path = path
+        self.kind = kind | fcntl.LOCK_NB
+
+    def acquire(self) -> None:
+        """Open the file, then lock it."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        self.fd = os.open(self.path, flags, 0o666)
+        fcntl.flock(self.fd, self.kind)
+
+    def release(self) -> None:
+        """Unlock, then close."""
+        fcntl.flock(self.fd, fcntl.LOCK_UN)
+        os.close(self.fd)
+
+
+class FastenersSide:
+    """One side of an `InterProcessReaderWriterLock`."""
+
+    def __init__(self, lock: Any, side: str) -> None:
+        self.acquire = getattr(lock, f'acquire_{side}_lock')
+        self.release = getattr(lock, f'release_{side}_lock')
+
+
+class FilelockSide:
+    """One side of a `ReadWriteLock` of filelock."""
+
+    def __init__(self, lock: Any, side: str) -> None:
+        self.acquire = getattr(lock, f'acquire_{side}')
+        self.release = lock.release
+
+
 class Floor(Rival):
     """The kernel's own lock: what nobody can undercut."""
 
@@ -84,6 +127,13 @@ class Floor(Rival):
     def lock(self, path: str, timeout: float) -> Lockable:
         """Return a lock that waits in the kernel."""
         return KernelLock(path)
+
+    def read_write(self, path: str) -> tuple[Lockable, Lockable]:
+        """Return the kernel's shared and exclusive lock."""
+        return (
+            KernelSide(path, fcntl.LOCK_SH),
+            KernelSide(path, fcntl.LOCK_EX),
+        )
 
 
 class Portalocker(Rival):
@@ -117,9 +167,25 @@ class Portalocker(Rival):
         lock: Lockable = self.module.utils.PidFileLock(path)
         return lock
 
+    def read_write(self, path: str) -> tuple[Lockable, Lockable] | None:
+        """Return both sides of a `ReadWriteLock`."""
+        room = importlib.import_module('portalocker.read_write')
+        lock = room.ReadWriteLock(path)
+        return lock.read(), lock.write()
+
+    def task_lock(self, path: str) -> Any:
+        """Return an `aio.FileLock`."""
+        return importlib.import_module('portalocker.aio').FileLock(path)
+
 
 class Released(Portalocker):
     """The newest released library of the same import name."""
+
+    def read_write(self, path: str) -> None:
+        """It has none."""
+
+    def task_lock(self, path: str) -> None:
+        """It has none."""
 
     name = 'portalocker'
     requirement = 'portalocker'
@@ -146,6 +212,15 @@ class Filelock(Rival):
         """Return a `FileLock`: it counts."""
         return self.lock(path, 5)
 
+    def read_write(self, path: str) -> tuple[Lockable, Lockable]:
+        """Return both sides of its `ReadWriteLock`."""
+        lock = self.module.ReadWriteLock(path + '.db')
+        return FilelockSide(lock, 'read'), FilelockSide(lock, 'write')
+
+    def task_lock(self, path: str) -> Any:
+        """Return an `AsyncFileLock`."""
+        return self.module.AsyncFileLock(path)
+
 
 class FastenersLock:
     """`InterProcessLock` with the timeout given once."""
@@ -167,10 +242,19 @@ class Fasteners(Rival):
         """Return an `InterProcessLock`."""
         return FastenersLock(self.module.InterProcessLock(path), timeout)
 
+    def read_write(self, path: str) -> tuple[Lockable, Lockable]:
+        """Return both sides of an `InterProcessReaderWriterLock`."""
+        return _fasteners_sides(self.module, path)
+
     def guard(self, path: str) -> AbstractContextManager[Any]:
         """Return a new `InterProcessLock`."""
         guard: AbstractContextManager[Any] = self.module.InterProcessLock(path)
         return guard
+
+
+def _fasteners_sides(module: Any, path: str) -> tuple[Lockable, Lockable]:
+    lock = module.InterProcessReaderWriterLock(path)
+    return FastenersSide(lock, 'read'), FastenersSide(lock, 'write')
 
 
 class OsloLock:
