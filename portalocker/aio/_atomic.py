@@ -88,11 +88,9 @@ class open_atomic:  # noqa: N801 - a verb to those who write `async with`
 async def _run_whole(
     function: Callable[[], Any],
 ) -> tuple[Any, BaseException | None]:
-    """Call `function` in a thread; gives its result, once it came to its end.
-
-    And what cancelled us meanwhile: asyncio's `Task.cancel()` respects no
-    shield. Then the result is `_NOT_BEGUN` where it was not called.
-    """
+    """Call `function` in a thread; its result, and what cancelled us."""
+    # asyncio's Task.cancel() respects no shield: then we wait for the end, or
+    # the result is _NOT_BEGUN
     outcome: list[tuple[Any, BaseException | None]] = []
     ended = anyio.Event()
     soon = _loop.caller_from_threads()
