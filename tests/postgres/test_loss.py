@@ -6,6 +6,7 @@ import logging
 import os
 import queue
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -155,6 +156,7 @@ class TestTerminatedByTheServer:
         waiter = stage.thread(wait)
         terminate(admin, lock)
         assert waiter.listen() > token
+        wait_until(lambda: lock.lost)  # the news may be on its way
         assert_lost(lock, token)
 
     def test_owner_that_fails_is_logged(
@@ -344,6 +346,36 @@ class TestTheNetworkBreaks:
         with lock:
             lock.verify()
             assert len(lock.holders()) == 1
+
+
+def test_our_end_gives_up_before_the_server_does(make: Make) -> None:
+    """Whoever lost its lock in a partition knows before others have it."""
+    with make() as lock:
+        (hold,) = lock._holdings.values()
+        copy = socket.socket(fileno=os.dup(hold.session.wire.fd))
+        with copy:
+            ours = [
+                copy.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (
+                    socket.TCP_KEEPIDLE,
+                    socket.TCP_KEEPINTVL,
+                    socket.TCP_KEEPCNT,
+                    socket.TCP_USER_TIMEOUT,
+                )
+            ]
+        names = ('idle', 'interval', 'count')
+        columns = ', '.join(
+            f"current_setting('tcp_keepalives_{name}')" for name in names
+        )
+        ((*theirs, limit),) = hold.session.run(
+            f"SELECT {columns}, current_setting('tcp_user_timeout')"
+        )
+    idle, interval, count, user_timeout = ours
+    assert (idle, interval, count, user_timeout) == (2, 1, 3, 5000)
+    assert [int(value) for value in theirs] == [5, 2, 3]
+    assert int(limit) == 11000
+    # what the server heard last is `idle` older than the silence, at most
+    assert idle + interval * count < (5 + 2 * 3) - idle
 
 
 class TestTheProcessEnds:

@@ -274,7 +274,10 @@ else:
     sys.exit()
 """
         done = subprocess.run(
-            [sys.executable, '-W', 'default', '-c', program],
+            [
+                *(sys.executable, '-W', 'default'),
+                *('-W', 'ignore::DeprecationWarning', '-c', program),
+            ],
             capture_output=True,
             timeout=60,
             check=False,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+from collections.abc import Callable
 
 import pytest
 from package_source import ROOT
@@ -43,3 +45,45 @@ def test_postgres_lock_knows_its_own() -> None:
     from portalocker import postgres
 
     assert postgres.PostgresLock.semantics is semantics.POSTGRESQL
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec('psycopg') is None, reason='needs psycopg'
+)
+def test_interface_of_the_lock_on_postgresql() -> None:
+    from portalocker import postgres
+
+    assert set(postgres.__all__) == {
+        'PostgresLock',
+        'close_idle',
+        'transaction_lock',
+    }
+    assert parameters_of(postgres.PostgresLock) == (
+        'name connection=None timeout=None check_interval=None '
+        'fail_when_locked=False * flags=EXCLUSIVE fence=True '
+        "token_sequence='public.portalocker_tokens' on_lost=None "
+        'interrupt_on_lost=False session_pooler=False'
+    )
+    assert parameters_of(postgres.transaction_lock) == (
+        'connection name timeout=None fail_when_locked=False * flags=EXCLUSIVE'
+    )
+    handle = {
+        *('token', 'lost', 'locked', 'ensure_held', 'verify'),
+        *('holders', 'waiters', 'acquire', 'try_acquire', 'release'),
+    }
+    assert handle <= set(dir(postgres.PostgresLock))
+
+
+def parameters_of(thing: Callable[..., object]) -> str:
+    """Return the names and defaults, keyword-only ones after a star."""
+    words = []
+    for parameter in inspect.signature(thing).parameters.values():
+        default = parameter.default
+        if parameter.kind is parameter.KEYWORD_ONLY and '*' not in words:
+            words.append('*')
+        if default is parameter.empty:
+            words.append(parameter.name)
+        else:
+            text = getattr(default, 'name', None) or repr(default)
+            words.append(f'{parameter.name}={text}')
+    return ' '.join(words)
