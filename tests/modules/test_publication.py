@@ -474,6 +474,57 @@ def test_without_a_free_name_the_error_names_the_directory(
         AtomicWriter(place / 'new').__enter__()
 
 
+def test_link_that_was_made_though_the_answer_got_lost_is_no_failure(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS repeats a call whose answer got lost, and finds its own link."""
+    real_link = os.link
+
+    def link(*args: str, **options: bool) -> None:
+        real_link(*args, **options)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    monkeypatch.setattr(os, 'link', link)
+    with AtomicWriter(place / 'new') as fh:
+        fh.write(b'payload')
+    assert (place / 'new').read_bytes() == b'payload'
+    assert _names(place) == ['new']
+
+
+@pytest.mark.parametrize(
+    ('name', 'is_one'),
+    [
+        ('.portalocker.0123456789abcdef.tmp', True),
+        ('.portalocker.0123456789abcdef.kept', False),
+        ('.portalocker.0123456789abcde.tmp', False),
+        ('.portalocker.0123456789ABCDEF.tmp', False),
+        ('.portalocker.0123456789abcdef.tmp.tmp', False),
+        ('portalocker.0123456789abcdef.tmp', False),
+        ('0123456789abcdef', False),
+        ('.portalocker..tmp', False),
+    ],
+)
+def test_names_of_drafts_are_known(name: str, is_one: bool) -> None:
+    assert _publication_draft.is_draft_name(name) is is_one
+
+
+@pytest.mark.usefixtures('way')
+def test_names_that_drafts_take_are_of_that_kind(
+    place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_replace = os.replace
+    seen: list[str] = []
+
+    def replace(*args: str, **options: int) -> None:
+        seen.extend(_names(place))
+        real_replace(*args, **options)
+
+    monkeypatch.setattr(os, 'replace', replace)
+    with AtomicWriter(place / 'new', overwrite=True):
+        pass
+    assert [_publication_draft.is_draft_name(name) for name in seen] == [True]
+
+
 @needs_root
 @needs_linux
 def test_without_proc_the_draft_is_copied(place: pathlib.Path) -> None:
