@@ -46,7 +46,7 @@ class Claim:
         self,
         session: ClaimCarrier,
         channels: tuple[str, ...],
-        keys: tuple[str, ...],
+        keys: tuple[bytes, ...],
         lease: float,
     ) -> None:
         self.session = session

@@ -39,7 +39,9 @@ end
 local function tell(sid, text)
   redis.call('@PUBLISH', channel(sid), text)
 end
+"""
 
+RECORDS = """
 local HOLDER = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$'
 local function holder_record(record)
   local sid, mode, token, since, deadline, lease, takeover, meta =
@@ -254,13 +256,33 @@ local function forget(wanted, hid)
 end
 """
 
-ACQUIRE = """
-local hid, sid = ARGV[1], ARGV[2]
+# The usual case, before anything else is even defined: nobody holds, nobody
+# waits
+ACQUIRE_AT_ONCE = """
+local hid = ARGV[1]
+local sid, mode, limit, lease, takeover, may_wait, fair, fence, meta =
+  string.match(ARGV[2],
+    '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+lease = tonumber(lease)
 if not is_alive(sid) then return {-1} end
-local w = {sid = sid, mode = ARGV[3], limit = tonumber(ARGV[4]),
-  lease = tonumber(ARGV[5]), takeover = ARGV[6], fence = ARGV[9],
-  meta = ARGV[10]}
-local is_fair = ARGV[8] == '1'
+if #KEYS == 4 and redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then
+  local token, since = '0', now()
+  if fence == '1' then
+    local last = tonumber(redis.call('GET', KEYS[4]) or 0) or 0
+    token = digits(math.max(last + 1, since))
+    redis.call('SET', KEYS[4], token)
+  end
+  redis.call('HSET', KEYS[1], hid, table.concat({sid, mode, token,
+    digits(since), digits(since + lease), digits(lease), takeover, meta},
+    ' '))
+  return {1, token}
+end
+"""
+
+ACQUIRE = """
+local w = {sid = sid, mode = mode, limit = tonumber(limit), lease = lease,
+  takeover = takeover, fence = fence, meta = meta}
+local is_fair = fair == '1'
 local wanted = groups_of_keys(hid)
 local state, tokens = renewed(wanted, hid)
 if state == 'all' then return {1, unpack(tokens)} end
@@ -286,7 +308,7 @@ if (not is_fair or not is_line) and all_fit(wanted, w.mode, w.limit) then
   return {1, unpack(grant(wanted, hid, w))}
 end
 local rank = -1
-if ARGV[7] == '1' then
+if may_wait == '1' then
   enqueue(wanted, hid, w)
   rank = redis.call('ZRANK', wanted[1].queue_key, hid)
 end
@@ -317,6 +339,10 @@ for i = 1, #KEYS, 4 do
   end
   if redis.call('EXISTS', KEYS[i + 1]) == 1 then has_line = true end
 end
+if released * 4 == #KEYS and not has_line then return 1 end
+"""
+
+RELEASE_AND_WAKE = """
 if has_line then
   groups_of_keys()
   settle()

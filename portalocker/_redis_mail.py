@@ -44,7 +44,7 @@ class RedisMail:
     def post_script(
         self,
         script: _redis_scripts.Script,
-        keys: Iterable[str],
+        keys: Iterable[bytes],
         words: list[Any],
         answered: Callable[[Any], None],
     ) -> None:

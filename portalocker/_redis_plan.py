@@ -60,7 +60,7 @@ class RunScript(typing.NamedTuple):
     """Wanted: the answer of the server."""
 
     script: _redis_scripts.Script
-    keys: tuple[str, ...]
+    keys: tuple[bytes, ...]
     words: tuple[Any, ...]
 
 
@@ -121,16 +121,15 @@ class Order:
             key for base in self.bases for key in _redis_scripts.keys_of(base)
         )
         self.lease = lease
-        self._request = (
-            *(mode, limit, round(lease * 1e6), _TAKEOVERS[takeover]),
-        )
+        microseconds = round(lease * 1e6)
+        self._request = f'{mode} {limit} {microseconds} {_TAKEOVERS[takeover]}'
         self._host = socket.gethostname().replace(':', '_') or '?'
 
     def set_options(
         self, *, is_fair: bool, is_fenced: bool, label: str | None
     ) -> None:
         """What does not change who fits in."""
-        self._options = (int(is_fair), int(is_fenced))
+        self._options = f'{int(is_fair)} {int(is_fenced)}'
         self._label = label or ''
 
     def words(
@@ -141,10 +140,11 @@ class Order:
             f'{self._host}:{os.getpid()}:{threading.get_native_id()}:'
             f'{self._label}'
         )
-        return (
-            *(claim.hid, claim.session.sid, *self._request),
-            *(int(may_wait), *self._options, meta),
+        request = (
+            f'{claim.session.sid} {self._request} {int(may_wait)} '
+            f'{self._options} {meta}'
         )
+        return claim.hid, request
 
 
 def _check_lease(lease: float, takeover: str) -> None:
@@ -322,7 +322,7 @@ class _Acquisition:
 
 def _run_twice(
     script: _redis_scripts.Script,
-    keys: tuple[str, ...],
+    keys: tuple[bytes, ...],
     words: tuple[Any, ...],
 ) -> Generator[Step, Any, Any]:
     """Run a script; where nobody knows whether it ran, once more."""

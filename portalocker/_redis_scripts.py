@@ -21,9 +21,8 @@ class Script:
     def __init__(self, name: str, text: str) -> None:
         self.name = name
         self.text = text
-        self.sha = hashlib.sha1(
-            text.encode(), usedforsecurity=False
-        ).hexdigest()
+        digest = hashlib.sha1(text.encode(), usedforsecurity=False)
+        self.sha = digest.hexdigest().encode()
 
 
 class Dialect:
@@ -37,24 +36,31 @@ class Dialect:
         self.is_sharded = is_sharded
         self._prefix = 'S' if is_sharded else ''
         self.subscribe = self._prefix + 'SUBSCRIBE'
-        self.acquire = self._script('acquire', _redis_lua.ACQUIRE)
-        self.release = self._script('release', _redis_lua.RELEASE)
-        self.cancel = self._script('cancel', _redis_lua.CANCEL)
-        self.beat = self._script('beat', _redis_lua.BEAT, '')
-        self.evict = self._script('evict', _redis_lua.EVICT)
-        self.who = self._script('who', _redis_lua.WHO)
+        lua = _redis_lua
+        common = lua.PRELUDE
+        all_of_it = lua.RECORDS + lua.GROUPS
+        self.acquire = self._script(
+            'acquire', common, lua.ACQUIRE_AT_ONCE, all_of_it, lua.ACQUIRE
+        )
+        self.release = self._script(
+            *('release', lua.RELEASE, common, all_of_it),
+            lua.RELEASE_AND_WAKE,
+        )
+        self.cancel = self._script('cancel', common, all_of_it, lua.CANCEL)
+        self.beat = self._script('beat', common, lua.RECORDS, lua.BEAT)
+        self.evict = self._script('evict', common, all_of_it, lua.EVICT)
+        self.who = self._script('who', common, all_of_it, lua.WHO)
 
-    def _script(
-        self, name: str, body: str, groups: str = _redis_lua.GROUPS
-    ) -> Script:
+    def _script(self, name: str, *parts: str) -> Script:
         where = (
             f"'{PREFIX}:s:{{' .. string.match(KEYS[1], '{{(.-)}}') .. '}}:'"
             if self.is_sharded
             else f"'{PREFIX}:s:'"
         )
         channel = f'local function channel(sid) return {where} .. sid end\n'
-        text = channel + _redis_lua.PRELUDE + groups + body
-        text = re.sub('@(NUMSUB|PUBLISH)', self._word, text)
+        text = re.sub(
+            '@(NUMSUB|PUBLISH)', self._word, channel + ''.join(parts)
+        )
         return Script(name, text)
 
     def _word(self, match: re.Match[str]) -> str:
@@ -98,9 +104,9 @@ def tag_of(base: str) -> str:
     return match[1]
 
 
-def keys_of(base: str) -> tuple[str, ...]:
-    """Return the four keys of a lock."""
-    return tuple(base + suffix for suffix in SUFFIXES)
+def keys_of(base: str) -> tuple[bytes, ...]:
+    """Return the four keys of a lock, ready for the wire."""
+    return tuple((base + suffix).encode() for suffix in SUFFIXES)
 
 
 def as_text(value: Any) -> str:

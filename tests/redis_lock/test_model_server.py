@@ -105,9 +105,9 @@ def _compare(client: Any, chance: random.Random) -> None:  # noqa: C901
         if verb in {'new', 'again'}:
             may_wait, is_fair = chance.random() < 0.7, chance.random() < 0.8
             reply = run(
-                *(DIALECT.acquire, hid, request.sid, request.mode),
-                *(request.limit, 3600 * 10**6, 'i', int(may_wait)),
-                *(int(is_fair), 1, 'meta with spaces: \u00e4'),
+                *(DIALECT.acquire, hid),
+                f'{request.sid} {request.mode} {request.limit} 3600000000 i '
+                f'{int(may_wait)} {int(is_fair)} 1 meta with spaces: \u00e4',
             )
             expected = twin.acquire(
                 hid, request, may_wait=may_wait, is_fair=is_fair
