@@ -65,9 +65,9 @@ class RunScript(typing.NamedTuple):
 
 
 class Rest(typing.NamedTuple):
-    """Wanted: a pause that ends when something happens to the claim."""
+    """Wanted: a pause; what happens to the claim ends it."""
 
-    claim: _redis_claims.Claim
+    claim: _redis_claims.Claim | None
     seconds: float
 
 
@@ -183,6 +183,8 @@ class _Acquisition:
         self._timeout = timeout
         self._holders: tuple[RedisHolder, ...] = ()
         self._restarts = 0
+        # We were in line: an error may pass
+        self._has_waited = False
         self.claim: _redis_claims.Claim | None = None
         self._error: Exception | None = None
 
@@ -206,37 +208,44 @@ class _Acquisition:
 
     def _rest(self, seconds: float) -> Generator[Step, Any, None]:
         claim = self.claim
-        if claim is None or not claim.hold.is_undecided:
+        if claim is not None and claim.hold.is_undecided:
+            seconds *= 1 + min(claim.rank, _HIGHEST_RANK)
+            # A grant is believed without a question while our last is young
+            seconds = min(seconds, claim.hold.believed_for / 2)
+        elif self._error is None:
             return
-        seconds *= 1 + min(claim.rank, _HIGHEST_RANK)
-        # A grant is believed without a question while our last one is young
-        seconds = min(seconds, claim.hold.believed_for / 2)
+        else:
+            claim = None  # the server is away
         yield Rest(claim, max(0.0, min(seconds, self._deadline.remaining())))
 
     def _try(self) -> Generator[Step, Any, bool]:
         """One attempt; whether we hold."""
+        try:
+            is_held = yield from self._try_here()
+        except UNKNOWN_OUTCOME as error:
+            if not self._has_waited or isinstance(error, REFUSALS):
+                raise
+            self._error = error  # the server may come back
+            return False
+        self._error = None
+        return is_held
+
+    def _try_here(self) -> Generator[Step, Any, bool]:
         while True:
             claim = self.claim
             if claim is None or not claim.hold.is_wanted:
                 if claim is not None:
                     claim.session.forget(claim)
+                    self.claim = None
                 claim = self.claim = yield OpenSession()
             assert claim is not None
             if claim.publish():
                 return True
-            try:
-                answer = yield from self._ask(claim)
-            except UNKNOWN_OUTCOME as error:
-                if claim.hold.phase != _redis_core.WAITING or isinstance(
-                    error, REFUSALS
-                ):
-                    raise
-                self._error = error  # the server may come back
-                return False
-            self._error = None
+            answer = yield from self._ask(claim)
             if claim.publish():
                 return True
             if answer in {_redis_core.QUEUED, _redis_core.REFUSED}:
+                self._has_waited = answer == _redis_core.QUEUED
                 return False
             self._note_restart(claim, answer)
 

@@ -517,11 +517,11 @@ def _run_script(client: Any, step: _redis_plan.RunScript) -> Any:
         )
 
 
-def _rest(claim: _redis_claims.Claim, seconds: float) -> None:
+def _rest(claim: _redis_claims.Claim | None, seconds: float) -> None:
     """Sleep until something happens to the claim, or the time is over."""
     parker = _thread.allocate_lock()
     parker.acquire()
-    if claim.prepare_pause(parker.release):
+    if claim is None or claim.prepare_pause(parker.release):
         parker.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
 
 
