@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 
 from redis import backoff as redis_backoff
+from redis import connection as redis_connection
 from redis import retry as redis_retry
 
 from . import _redis_scripts
@@ -60,7 +61,7 @@ class Endpoint:
             raise TypeError(
                 f'cannot lock with {client!r}: it is no client of redis-py'
             )
-        self._connection_class = pool.connection_class
+        self._connection_class = _blocking_class(pool.connection_class)
         self._options = {
             name: value
             for name, value in pool.connection_kwargs.items()
@@ -93,6 +94,19 @@ class Endpoint:
             ),
             retry=_once(),
         )
+
+
+def _blocking_class(connection_class: Any) -> Any:
+    """The class whose connections a thread reads; sessions have a thread."""
+    if not connection_class.__module__.startswith('redis.asyncio'):
+        return connection_class
+    name = connection_class.__name__
+    if name.startswith('Sentinel') or not hasattr(redis_connection, name):
+        raise TypeError(
+            f'cannot open a session like {connection_class!r}: pass a client '
+            'of the server itself'
+        )
+    return getattr(redis_connection, name)
 
 
 def _as_item(item: tuple[str, Any]) -> tuple[str, str]:

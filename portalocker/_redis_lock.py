@@ -112,6 +112,10 @@ class RedisLockState:
         """Who holds: the caller, or whoever has the object."""
         raise NotImplementedError
 
+    def _loss_handler(self) -> Callable[[Any], object] | None:
+        """What is called, by the reader, where the lock is lost."""
+        return self.on_lost
+
     def _current(self) -> _redis_claims.Claim | None:
         """The claim of the caller; of an object that is not, anybody's."""
         claim = self._claims.get(self._claimant())
@@ -139,7 +143,7 @@ class RedisLockState:
 
     def _publish(self, claim: _redis_claims.Claim) -> None:
         """Make the hold known; nothing can fail after it."""
-        claim.on_lost = self.on_lost
+        claim.on_lost = self._loss_handler()
         claim.wants_interrupt = self.interrupt_on_lost
         self._last_claim = claim
         self._claims[self._claimant()] = claim

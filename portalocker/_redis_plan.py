@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import socket
 import threading
 import typing
@@ -16,6 +17,7 @@ from redis import exceptions as redis_errors
 
 from . import (
     _deadline,
+    _pacing,
     _redis_claims,
     _redis_core,
     _redis_scripts,
@@ -25,7 +27,7 @@ from . import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import Any
 
 #: a server that never sees our session is asked so often
@@ -159,6 +161,23 @@ def _check_lease(lease: float, takeover: str) -> None:
             'cannot take over safely without a lease: nobody would ever get '
             'the lock of a dead holder'
         )
+
+
+def jittered_ticks(
+    timeout: float, interval: float, pause: Callable[[float], object]
+) -> Iterator[int]:
+    """Count the attempts; the pauses between them are random."""
+    deadline = _deadline.Deadline(timeout)
+    interval = max(interval, _pacing.SHORTEST_PAUSE_SECONDS)
+    attempt = 0
+    while True:
+        yield attempt
+        remaining = deadline.remaining()
+        if remaining <= 0:
+            return
+        attempt += 1
+        jitter = 0.75 + random.random() / 2  # noqa: S311 - no secret
+        pause(min(remaining, interval * jitter))
 
 
 def acquisition(
@@ -367,6 +386,13 @@ def releasing(claim: _redis_claims.Claim) -> Generator[Step, Any, bool]:
     except BaseException:
         session.forget(claim)
         raise
+
+
+def question_beat(claim: _redis_claims.Claim) -> RunScript:
+    """Ask whether a claim still holds, which renews it."""
+    keys = claim.keys[::4]
+    words = (claim.session.sid, *[claim.hid] * len(keys))
+    return RunScript(claim.session.dialect.beat, keys, words)
 
 
 def question_who(dialect: _redis_scripts.Dialect, base: str) -> RunScript:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _thread
 import os
-import random
 import threading
 import time
 import weakref
@@ -47,9 +46,6 @@ DEFAULT_THREAD_SLEEP_TIME = 0.1
 DEFAULT_UNAVAILABLE_TIMEOUT = 1
 #: seconds for which the server keeps a lock for a holder it hears nothing of
 DEFAULT_LEASE = 10.0
-
-# Of `_timeout_generator`
-_SHORTEST_PAUSE_SECONDS = 0.001
 
 __all__ = [
     'PubSubWorkerThread',
@@ -255,12 +251,8 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         claim = self._current()
         assert claim is not None
         sent = _redis_core.now()
-        script = claim.session.dialect.beat
-        keys = claim.keys[::4]
-        hids = [claim.hid] * len(keys)
         answer = _run_script(
-            self.get_connection(),
-            _redis_plan.RunScript(script, keys, (claim.session.sid, *hids)),
+            self.get_connection(), _redis_plan.question_beat(claim)
         )
         claim.happened(
             *(claim.hold.answered_beat, all(answer), sent),
@@ -317,20 +309,11 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         pause: Callable[[float], object] | None = None,
     ) -> Iterator[int]:
         """Count the attempts; the pauses between them are random."""
-        deadline = _deadline.Deadline(utils.coalesce(timeout, self.timeout))
-        interval = max(
+        return _redis_plan.jittered_ticks(
+            utils.coalesce(timeout, self.timeout),
             utils.coalesce(check_interval, self.check_interval),
-            _SHORTEST_PAUSE_SECONDS,
+            pause or time.sleep,
         )
-        attempt = 0
-        while True:
-            yield attempt
-            remaining = deadline.remaining()
-            if remaining <= 0:
-                return
-            attempt += 1
-            jitter = 0.75 + random.random() / 2  # noqa: S311 - no secret
-            (pause or time.sleep)(min(remaining, interval * jitter))
 
     def __exit__(
         self,

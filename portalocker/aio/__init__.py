@@ -19,7 +19,14 @@ from ._file_lock import FileLock
 from ._locks import Lock, ReadWriteLock, RLock
 from ._semaphores import BoundedSemaphore, NamedBoundedSemaphore
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .redis import AsyncRedisLock
+
 __all__ = [
+    'AsyncRedisLock',
     'BoundedSemaphore',
     'FileLock',
     'Lock',
@@ -28,3 +35,11 @@ __all__ = [
     'ReadWriteLock',
     'open_atomic',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == 'AsyncRedisLock':  # it needs the redis extra
+        from .redis import AsyncRedisLock
+
+        return AsyncRedisLock
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -31,6 +31,7 @@ DOORS = {
     '_redis_*.py': {'redis'},
     'postgres.py': {'psycopg'},
     '_postgres_*.py': {'psycopg'},
+    'aio/redis.py': {'redis'},
     'aio/*': {'anyio'},
     'exporters/*': {'opentelemetry', 'prometheus_client', 'torch'},
     '_windows_lockers.py': {

@@ -1,0 +1,281 @@
+"""The lock that lives in a subscription, for tasks of asyncio.
+
+Commands go through a client of `redis.asyncio`. The session is the one that
+threads use: it has a thread, so a loop that is busy loses no lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from redis import asyncio as redis_asyncio
+from redis import exceptions as redis_errors
+
+from .. import (
+    _redis_claims,
+    _redis_core,
+    _redis_endpoint,
+    _redis_lock,
+    _redis_plan,
+    _redis_session,
+    constants,
+    exceptions,
+    utils,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import types as python_types
+    from collections.abc import Callable
+    from typing import Any, Literal, Self
+
+__all__ = ['AsyncRedisLock']
+
+
+class AsyncRedisLock(_redis_lock.RedisLockState):
+    """`RedisLock` for tasks: whoever waits leaves the loop to others.
+
+    `connection`
+        a client of `redis.asyncio` for one server. It is used and never
+        closed or changed. Without one a client is made of `redis_kwargs`,
+        and closed at the release.
+    `on_lost`
+        called in the event loop that acquired the lock.
+    `reentrant`
+        the task that holds it may take it again.
+
+    The other parameters are those of `RedisLock`, and so are the promises. A
+    task that is cancelled, at any moment, leaves neither a hold nor a place
+    in line behind.
+    """
+
+    def __init__(
+        self,
+        channel: str,
+        connection: Any = None,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = False,
+        redis_kwargs: dict[str, Any] | None = None,
+        *,
+        flags: constants.LockFlags = constants.LockFlags.EXCLUSIVE,
+        limit: int = 1,
+        fair: bool = True,
+        lease: float = 10.0,
+        takeover: Literal['immediate', 'safe'] = 'immediate',
+        on_lost: Callable[[exceptions.LockLostError], object] | None = None,
+        reentrant: bool = False,
+        label: str | None = None,
+        fence: bool = True,
+    ) -> None:
+        self._set_up(connection, redis_kwargs, on_lost)
+        waiting = utils.LockBase(timeout, check_interval, fail_when_locked)
+        self.timeout = waiting.timeout
+        self.check_interval = waiting.check_interval
+        self.fail_when_locked = waiting.fail_when_locked
+        self.channel = channel
+        self.interrupt_on_lost = False
+        self.reentrant = reentrant
+        self._order = _redis_plan.Order(
+            (channel,),
+            _redis_lock.mode_of(flags, limit),
+            *(limit, lease, takeover),
+        )
+        self._order.set_options(is_fair=fair, is_fenced=fence, label=label)
+
+    def get_connection(self) -> Any:
+        """Return the client for commands; makes one where none was given."""
+        if self.connection is None:
+            self.connection = redis_asyncio.Redis(**self.redis_kwargs)
+        return self.connection
+
+    async def acquire(
+        self,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = None,
+    ) -> Self:
+        """Take the lock and return this object; see `RedisLock.acquire`."""
+        again, place = self._begin()
+        if again is not None:
+            return self
+        try:
+            if timeout is None:
+                timeout = self.timeout
+            if utils.coalesce(fail_when_locked, self.fail_when_locked):
+                timeout = 0.0
+            pauses: list[float] = []
+            ticks = _redis_plan.jittered_ticks(
+                timeout,
+                utils.coalesce(check_interval, self.check_interval),
+                pauses.append,
+            )
+            claim = await self._drive(
+                _redis_plan.acquisition(self._order, timeout, ticks, pauses)
+            )
+            self._publish(claim)
+        except BaseException:
+            self._abort(place)
+            await self._close_own_connection()
+            raise
+        return self
+
+    async def try_acquire(self) -> bool:
+        """Take the lock if it is free now; whether we hold it."""
+        try:
+            await self.acquire(fail_when_locked=True)
+        except exceptions.AlreadyLocked:
+            return False
+        return True
+
+    async def release(self) -> None:
+        """Let the lock go; see `RedisLock.release`."""
+        claim = self._end_one()
+        if claim is None:
+            return
+        try:
+            was_held = await self._drive(_redis_plan.releasing(claim))
+        finally:
+            await self._close_own_connection()
+        self._tell_if_lost(claim, was_held=was_held)
+
+    async def verify(self) -> None:
+        """Ask the server whether we hold; raises `LockLostError` if not."""
+        self.ensure_held()
+        claim = self._current()
+        assert claim is not None
+        sent = _redis_core.now()
+        answer = await _run_script(
+            self.get_connection(), _redis_plan.question_beat(claim)
+        )
+        claim.happened(
+            *(claim.hold.answered_beat, all(answer), sent),
+            _redis_core.now(),
+        )
+        self.ensure_held()
+
+    async def holders(self) -> tuple[_redis_plan.RedisHolder, ...]:
+        """Who holds the lock, as the server knows them; one round trip."""
+        return await self._asked_who('holder')
+
+    async def waiters(self) -> tuple[_redis_plan.RedisHolder, ...]:
+        """Who waits for the lock, first come first; one round trip."""
+        return await self._asked_who('waiter')
+
+    async def _asked_who(self, role: str) -> tuple[Any, ...]:
+        client = self.get_connection()
+        try:
+            step = _redis_plan.question_who(
+                _redis_endpoint.dialect_of(client), self._order.bases[0]
+            )
+            answer = await _run_script(client, step)
+        finally:
+            await self._close_own_connection()
+        found = _redis_plan.understood_who(answer)
+        return tuple(one for its_role, one in found if its_role == role)
+
+    async def __aenter__(self) -> Self:
+        return await self.acquire()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_value: BaseException | None,
+        traceback: python_types.TracebackType | None,
+    ) -> None:
+        try:
+            await self.release()
+        except exceptions.LockLostError:
+            if exc_type is None:  # else the body says more
+                raise
+
+    def __del__(self) -> None:
+        """A lock that nobody refers to is released, without waiting."""
+        self._give_back_claims()
+
+    def _claimant(self) -> object:
+        return asyncio.current_task() if self.reentrant else None
+
+    def _loss_handler(self) -> Callable[[Any], object] | None:
+        if self.on_lost is None:
+            return None
+        on_lost: Callable[[Any], object] = self.on_lost
+        loop = asyncio.get_running_loop()
+        return lambda loss: loop.call_soon_threadsafe(on_lost, loss)
+
+    async def _close_own_connection(self) -> None:
+        if self.close_connection and not self._claims and self.connection:
+            client, self.connection = self.connection, None
+            await client.aclose()
+
+    async def _new_claim(self) -> _redis_claims.Claim:
+        client, order = self.get_connection(), self._order
+        while True:
+            session = self._session
+            if session is None or session.is_over:
+                session = self._session = await asyncio.to_thread(
+                    _redis_session.session_for,
+                    _redis_endpoint.Endpoint(client, order.bases[0]),
+                    order.bases[0],
+                    self.client_name,
+                )
+            claim = _redis_claims.Claim(
+                session, order.channels, order.keys, order.lease
+            )
+            try:
+                session.register(claim)
+            except _redis_claims.SessionEnded:
+                continue
+            session.visit_channels(claim)
+            return claim
+
+    async def _drive(self, plan: _redis_plan.Plan) -> Any:
+        """Do what a plan needs, while other tasks run."""
+        try:
+            step = next(plan)
+            while True:
+                try:
+                    if isinstance(step, _redis_plan.RunScript):
+                        result = await _run_script(self.get_connection(), step)
+                    elif isinstance(step, _redis_plan.Rest):
+                        result = None
+                        await _rest(step.claim, step.seconds)
+                    else:
+                        result = await self._new_claim()
+                except BaseException as error:  # noqa: BLE001 - theirs
+                    step = plan.throw(error)
+                else:
+                    step = plan.send(result)
+        except StopIteration as done:
+            return done.value
+
+
+async def _run_script(client: Any, step: _redis_plan.RunScript) -> Any:
+    """The answer of the server; the script's text is sent if it has none."""
+    script, keys, words = step
+    try:
+        return await client.execute_command(
+            'EVALSHA', script.sha, len(keys), *keys, *words
+        )
+    except redis_errors.NoScriptError:
+        return await client.execute_command(
+            'EVAL', script.text, len(keys), *keys, *words
+        )
+
+
+async def _rest(claim: _redis_claims.Claim | None, seconds: float) -> None:
+    """Wait until something happens to the claim, or the time is over."""
+    loop, event = asyncio.get_running_loop(), asyncio.Event()
+
+    def wake() -> None:
+        try:
+            loop.call_soon_threadsafe(event.set)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            pass
+
+    if claim is None or claim.prepare_pause(wake):
+        try:
+            async with asyncio.timeout(min(seconds, 3600.0)):
+                await event.wait()
+        except TimeoutError:
+            pass
