@@ -51,10 +51,13 @@ def dialect_of(client: Any) -> _redis_scripts.Dialect:
 class Endpoint:
     """One server, seen through a client; equal for equal servers and users."""
 
-    def __init__(self, client: Any, base: str) -> None:
+    def __init__(self, client: Any, *bases: str) -> None:
         self.dialect = dialect_of(client)
         if is_cluster(client):
-            node = client.get_node_from_key(_redis_scripts.keys_of(base)[0])
+            _check_tag(bases)
+            node = client.get_node_from_key(
+                _redis_scripts.keys_of(bases[0])[0].decode()
+            )
             client = client.get_redis_connection(node)
         pool = getattr(client, 'connection_pool', None)
         if pool is None:
@@ -93,6 +96,14 @@ class Endpoint:
                 'socket_connect_timeout', CONNECT_SECONDS
             ),
             retry=_once(),
+        )
+
+
+def _check_tag(bases: tuple[str, ...]) -> None:
+    if len({_redis_scripts.tag_of(base) for base in bases}) > 1:
+        raise ValueError(
+            'cannot lock several channels at once in a cluster unless they '
+            "share one hash tag: '{app}:a', '{app}:b'"
         )
 
 

@@ -350,7 +350,9 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         if session is None or session.is_over:
             base = self._order.bases[0]
             session = self._session = _redis_session.session_for(
-                _redis_endpoint.Endpoint(client, base), base, self.client_name
+                _redis_endpoint.Endpoint(client, *self._order.bases),
+                base,
+                self.client_name,
             )
         return session
 
