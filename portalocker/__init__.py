@@ -89,11 +89,19 @@ __all__ = [
 ]
 
 
+# The code of the redis room, where all modules are one
+_ROOM_OF_REDIS: str | None = None
+
+
 def _redis_lock_class() -> Any:
     """The class, imported by the first who asks for it."""
     import importlib
 
     try:
+        if _ROOM_OF_REDIS is not None:
+            code = compile(_ROOM_OF_REDIS, f'{__file__}: redis', 'exec')
+            exec(code, globals())  # noqa: S102 - part of this file
+            return globals()['RedisLock']
         return importlib.import_module(f'{__name__}.redis').RedisLock
     except ModuleNotFoundError as error:
         if error.name != 'redis':

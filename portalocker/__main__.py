@@ -151,6 +151,11 @@ def _combined_text() -> str:
         )
     seen_files: set[pathlib.Path] = set()
     code = ''.join(_read_file(src_path / '__init__.py', seen_files))
+    # loaded by the first who asks for RedisLock
+    room_path = src_path / 'redis.py'
+    room = ''
+    if room_path.is_file():
+        room = ''.join(_read_file(room_path, seen_files))
     _one_namespace.check_bindings(seen_files)
     modules = sorted(
         path.stem for path in seen_files if path.stem != '__init__'
@@ -164,7 +169,8 @@ def _combined_text() -> str:
         'import sys\n\n'
         '# every module of the package is this one\n'
         f'{aliases}sys.modules.get(__name__)\n\n'
-        f'{_stamped(code, version)}\n\n{_attribute_getter(code)}'
+        f'{_stamped(code, version)}\n\n{_attribute_getter(code)}\n\n'
+        f'_ROOM_OF_REDIS = {room!r}\n'
     )
 
 

@@ -15,7 +15,7 @@ a lock is four keys, none of which ever expires by itself:
 
 from __future__ import annotations
 
-PRELUDE = """
+LUA_PRELUDE = """
 local function digits(number) return string.format('%.0f', number) end
 
 local clock
@@ -41,7 +41,7 @@ local function tell(sid, text)
 end
 """
 
-RECORDS = """
+LUA_RECORDS = """
 local HOLDER = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$'
 local function holder_record(record)
   local sid, mode, token, since, deadline, lease, takeover, meta =
@@ -71,7 +71,7 @@ local function renew(g, hid, h)
 end
 """
 
-GROUPS = """
+LUA_GROUPS = """
 local groups, order = {}, {}
 
 local function count(g, h)
@@ -258,7 +258,7 @@ end
 
 # The usual case, before anything else is even defined: nobody holds, nobody
 # waits
-ACQUIRE_AT_ONCE = """
+LUA_ACQUIRE_AT_ONCE = """
 local hid = ARGV[1]
 local sid, mode, limit, lease, takeover, may_wait, fair, fence, meta =
   string.match(ARGV[2],
@@ -279,7 +279,7 @@ if #KEYS == 4 and redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then
 end
 """
 
-ACQUIRE = """
+LUA_ACQUIRE = """
 local w = {sid = sid, mode = mode, limit = tonumber(limit), lease = lease,
   takeover = takeover, fence = fence, meta = meta}
 local is_fair = fair == '1'
@@ -329,7 +329,7 @@ return answer
 
 # 1: released; 2: it was not there, and nobody came after us: this is the
 # second time we ask; 0: it was lost
-RELEASE = """
+LUA_RELEASE = """
 local hid, released, last, has_line = ARGV[1], 0, 0, false
 for i = 1, #KEYS, 4 do
   if redis.call('HDEL', KEYS[i], hid) == 1 then
@@ -342,7 +342,7 @@ end
 if released * 4 == #KEYS and not has_line then return 1 end
 """
 
-RELEASE_AND_WAKE = """
+LUA_RELEASE_AND_WAKE = """
 if has_line then
   groups_of_keys()
   settle()
@@ -354,7 +354,7 @@ end
 return 2
 """
 
-CANCEL = """
+LUA_CANCEL = """
 local hid = ARGV[1]
 local wanted = groups_of_keys(hid)
 local state, tokens = renewed(wanted, hid)
@@ -364,7 +364,7 @@ return {0}
 """
 
 # Answers of a beat are many: one for each hold of the session
-BEAT = """
+LUA_BEAT = """
 local sid, answers = ARGV[1], {}
 for i, key in ipairs(KEYS) do
   local hid = ARGV[i + 1]
@@ -380,7 +380,7 @@ end
 return answers
 """
 
-EVICT = """
+LUA_EVICT = """
 local hid, sid = ARGV[1], ARGV[2]
 local record = redis.call('HGET', KEYS[1], hid)
 if not record or holder_record(record).sid ~= sid then return 0 end
@@ -391,7 +391,7 @@ settle()
 return 1
 """
 
-WHO = """
+LUA_WHO = """
 local answer = {}
 local flat = redis.call('HGETALL', KEYS[1])
 for i = 1, #flat, 2 do

@@ -74,8 +74,7 @@ class Rest(typing.NamedTuple):
 
 
 Step = typing.Union[OpenSession, RunScript, Rest]
-if TYPE_CHECKING:
-    Plan = Generator[Step, Any, Any]
+Plan = typing.Generator[Step, typing.Any, typing.Any]
 
 
 class RedisHolder(holder.RemoteHolder):

@@ -36,20 +36,29 @@ class Dialect:
         self.is_sharded = is_sharded
         self._prefix = 'S' if is_sharded else ''
         self.subscribe = self._prefix + 'SUBSCRIBE'
-        lua = _redis_lua
-        common = lua.PRELUDE
-        all_of_it = lua.RECORDS + lua.GROUPS
+        common = _redis_lua.LUA_PRELUDE
+        all_of_it = _redis_lua.LUA_RECORDS + _redis_lua.LUA_GROUPS
         self.acquire = self._script(
-            'acquire', common, lua.ACQUIRE_AT_ONCE, all_of_it, lua.ACQUIRE
+            'acquire',
+            common,
+            _redis_lua.LUA_ACQUIRE_AT_ONCE,
+            all_of_it,
+            _redis_lua.LUA_ACQUIRE,
         )
         self.release = self._script(
-            *('release', lua.RELEASE, common, all_of_it),
-            lua.RELEASE_AND_WAKE,
+            *('release', _redis_lua.LUA_RELEASE, common, all_of_it),
+            _redis_lua.LUA_RELEASE_AND_WAKE,
         )
-        self.cancel = self._script('cancel', common, all_of_it, lua.CANCEL)
-        self.beat = self._script('beat', common, lua.RECORDS, lua.BEAT)
-        self.evict = self._script('evict', common, all_of_it, lua.EVICT)
-        self.who = self._script('who', common, all_of_it, lua.WHO)
+        self.cancel = self._script(
+            'cancel', common, all_of_it, _redis_lua.LUA_CANCEL
+        )
+        self.beat = self._script(
+            'beat', common, _redis_lua.LUA_RECORDS, _redis_lua.LUA_BEAT
+        )
+        self.evict = self._script(
+            'evict', common, all_of_it, _redis_lua.LUA_EVICT
+        )
+        self.who = self._script('who', common, all_of_it, _redis_lua.LUA_WHO)
 
     def _script(self, name: str, *parts: str) -> Script:
         where = (

@@ -89,6 +89,41 @@ def test_build_offers_what_the_package_offers(build: pathlib.Path) -> None:
     assert not missing, listed(missing)
 
 
+def test_build_has_the_lock_on_a_server(
+    build: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    pytest.importorskip('redis')
+    code = (
+        f'import sys; sys.path.insert(0, {str(build.parent)!r})\n'
+        'import portalocker\n'
+        "assert 'redis' not in sys.modules\n"
+        "lock = portalocker.RedisLock('channel', lease=3)\n"
+        'print(portalocker.__file__, lock.client_name, lock.locked)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-I', '-W', 'error', '-c', code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.split() == [str(build), 'channel-lock', 'False'], done
+
+
+def test_build_without_the_client_says_what_to_install(
+    build: pathlib.Path,
+) -> None:
+    code = """
+import portalocker
+try:
+    portalocker.RedisLock
+except ImportError as error:
+    print(error)
+"""
+    assert 'portalocker[redis]' in run_bare(code, build.parent)
+
+
 def test_build_starts_with_the_future_then_readme_and_license(
     build: pathlib.Path,
 ) -> None:
