@@ -44,14 +44,26 @@ def _in_memory(mode: str, memory: io.BytesIO) -> Any:
     return io.BufferedWriter(memory)
 
 
+_OPTIONS = (
+    'mode',
+    'buffering',
+    'encoding',
+    'newline',
+    'suffix',
+    'prefix',
+    'dir',
+    'errors',
+)
 #: bytes that one character needs at most, in any encoding, escaped
 _MOST_BYTES = 24
 
 
-class SpooledFile(io.IOBase):
+class SpooledFile:
     """The mechanism; `_open_file` says where it moves to."""
 
     _file: Any = None
+    _is_text = False
+    _rolled = False
 
     def __init__(
         self,
@@ -66,29 +78,31 @@ class SpooledFile(io.IOBase):
         *,
         errors: str | None = None,
     ) -> None:
-        self._memory: Any = io.BytesIO()
-        self._is_text = 'b' not in mode
-        if mode == 'w+b':
-            self._file = self._memory
-        elif self._is_text:
-            encoding = io.text_encoding(encoding)
-            self._file = io.TextIOWrapper(
-                _in_memory(mode, self._memory), encoding, errors, newline
-            )
-        else:
-            self._file = _in_memory(mode, self._memory)
+        self._file = self._memory = memory = io.BytesIO()
+        if mode != 'w+b':
+            if 'b' in mode:
+                self._file = _in_memory(mode, memory)
+            else:
+                self._is_text = True
+                encoding = io.text_encoding(encoding)
+                self._file = io.TextIOWrapper(
+                    _in_memory(mode, memory), encoding, errors, newline
+                )
         self._max_size = max_size
-        self._rolled = False
-        self._TemporaryFileArgs: dict[str, Any] = {
-            'mode': mode,
-            'buffering': buffering,
-            'suffix': suffix,
-            'prefix': prefix,
-            'encoding': encoding,
-            'newline': newline,
-            'dir': dir,
-            'errors': errors,
-        }
+        self._options = (
+            mode,
+            buffering,
+            encoding,
+            newline,
+            suffix,
+            prefix,
+            dir,
+            errors,
+        )
+
+    @property
+    def _TemporaryFileArgs(self) -> dict[str, Any]:  # noqa: N802
+        return dict(zip(_OPTIONS, self._options, strict=True))
 
     __class_getitem__: Any = classmethod(_owned_file.GenericAlias)
 
@@ -118,7 +132,7 @@ class SpooledFile(io.IOBase):
             raise
         self._file = new
         self._rolled = True
-        self._memory = None
+        del self._memory
 
     def write(self, data: Any) -> int:
         """Write, moving to a file of the system if it gets too large.
@@ -150,6 +164,14 @@ class SpooledFile(io.IOBase):
                 file.seek(position)
                 raise
         return written  # type: ignore[no-any-return]
+
+    def read(self, *size: Any) -> Any:
+        """Read to the end, or so many bytes or characters."""
+        return self._file.read(*size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a position, as `io.IOBase.seek` does."""
+        return self._file.seek(offset, whence)  # type: ignore[no-any-return]
 
     def writelines(self, lines: Iterable[Any]) -> None:
         """Write each line, as `write` does."""
@@ -187,7 +209,7 @@ class SpooledFile(io.IOBase):
         """How it was opened."""
         if self._rolled:
             return self._file.mode  # type: ignore[no-any-return]
-        mode: str = self._TemporaryFileArgs['mode']
+        mode: str = self._options[0]
         return mode
 
     def __enter__(self) -> Self:
@@ -223,20 +245,22 @@ class SpooledFile(io.IOBase):
     detach = _delegate('detach')
     flush = _delegate('flush')
     isatty = _delegate('isatty')
-    read = _delegate('read')
     read1 = _delegate('read1')
     readable = _delegate('readable')
     readinto = _delegate('readinto')
     readinto1 = _delegate('readinto1')
     readline = _delegate('readline')
     readlines = _delegate('readlines')
-    seek = _delegate('seek')
     seekable = _delegate('seekable')
     tell = _delegate('tell')
     writable = _delegate('writable')
     encoding = _delegated('encoding')
     errors = _delegated('errors')
     newlines = _delegated('newlines')
+
+
+# a base class of the interpreter's own costs as much as all the rest here
+io.IOBase.register(SpooledFile)
 
 
 def _size_of(data: Any) -> int:
