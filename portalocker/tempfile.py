@@ -410,13 +410,9 @@ def mkdtemp(
     >>> os.rmdir(mkdtemp())
     """
     prefix, suffix, dir, output_type = _sanitize_params(prefix, suffix, dir)
-
-    def make(path: Any) -> bool:
-        _os.mkdir(path, 0o700)
-        return True
-
-    path, _ = _make_directory(dir, prefix, suffix, output_type, make)
-    return path  # type: ignore[no-any-return]
+    path: AnyStr
+    path, _ = _make_directory(dir, prefix, suffix, output_type)
+    return path
 
 
 def _make_directory(
@@ -424,9 +420,9 @@ def _make_directory(
     prefix: Any,
     suffix: Any,
     output_type: type,
-    make: Callable[[Any], Any],
+    make: Callable[[Any], int] | None = None,
 ) -> tuple[Any, Any]:
-    """Call `make` with new names until it returns something true."""
+    """Make a directory of a new name; return the path, and what `make` did."""
     known_dir, known_prefix, head = _known_head
     if dir is not known_dir or prefix is not known_prefix:
         head = _head(dir, prefix)
@@ -439,7 +435,10 @@ def _make_directory(
         path = head + name + suffix
         _sys.audit('tempfile.mkdtemp', path)
         try:
-            return path, make(path)
+            if make is not None:
+                return path, make(path)
+            _os.mkdir(path, 0o700)
+            return path, None
         except OSError as error:
             attempt += 1
             _check_collision(error, dir, attempt)
@@ -632,10 +631,8 @@ def TemporaryFile(
     5
     """
     prefix, suffix, dir, output_type = _sanitize_params(prefix, suffix, dir)
-    if _O_TMPFILE_WORKS and _is_usual(
-        mode, buffering, encoding, errors, newline
-    ):
-        new_fd = _open_nameless(dir)
+    if _is_usual(mode, buffering, encoding, errors, newline):
+        new_fd = _open_nameless(dir) if _O_TMPFILE_WORKS else None
         if new_fd is not None:
             return _buffered(new_fd)
     new_fd = None
