@@ -750,8 +750,6 @@ def test_coroutine_function_holds_the_lock_while_its_body_runs(
     run(main)
     with pytest.raises(TypeError, match='cannot wait in an event loop'):
         lock(print)
-    with pytest.raises(TypeError, match='cannot decorate'):
-        filelock.FileLock(path)(body)
 
 
 # -- time
