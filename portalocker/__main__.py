@@ -17,7 +17,7 @@ import subprocess
 import sys
 
 from . import __about__
-from .commands import _one_namespace, reap, run, who
+from .commands import _one_namespace, counters, reap, run, who
 from .commands._one_namespace import CombineError
 
 TYPE_CHECKING = False
@@ -83,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
         ('run', run.SUMMARY, run.add_arguments, run.main),
         ('who', who.SUMMARY, who.add_arguments, who.main),
         ('reap', reap.SUMMARY, reap.add_arguments, reap.main),
+        (
+            'counters',
+            counters.SUMMARY,
+            counters.add_arguments,
+            counters.main,
+        ),
         ('combine', 'write the package as one file', _add_arguments, _combine),
     ):
         command = commands.add_parser(name, help=summary, description=summary)

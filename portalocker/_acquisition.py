@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
         # Whether waiters stand in line there, as far as we know
         _has_line: bool
+        # What may be opened without further ado; empty: nothing
+        _ready_path: str
+        _open_flags: int
         # How it is locked, without waiting
         _try_flags: int
 
@@ -116,15 +119,20 @@ def open_and_try(
             raise
 
 
-def open_descriptor_and_try(
+def open_descriptor_and_try(  # noqa: C901 - fewer frames
     door: DescriptorDoor, may_wait: bool
 ) -> tuple[int, os.stat_result | None]:
     """`open_and_try` for a door that opens bare descriptors, in fewer calls.
 
     Gives the descriptor, with its status exactly if we have to wait for it.
     """
+    # Frames are avoided here: a free lock costs five system calls, and little
+    # beside them
     while True:
-        fd = door._get_fh()
+        try:
+            fd = os.open(door._ready_path, door._open_flags, 0o666)
+        except OSError:  # there is more to do, or to say
+            fd = door._get_fh()
         try:
             if may_wait and (
                 _wakeup_queue.somebody_waits(fd)
@@ -132,13 +140,22 @@ def open_descriptor_and_try(
                 else _must_wait_there(door, fd)
             ):
                 return fd, os.fstat(fd)
-            portalocker.lock(fd, door._try_flags)  # type: ignore[arg-type]
+            is_usual = portalocker.LOCKER is portalocker._flock
+            if is_usual:
+                portalocker._flock(fd, door._try_flags)
+            else:
+                portalocker.lock(fd, door._try_flags)  # type: ignore[arg-type]
             opened = os.fstat(fd)
             # Who unlinks or replaces a lock file holds its lock, and leaves
             # no name to a file that had one (but on network file systems)
             is_there = (
                 opened.st_nlink == 1 and _wakeup.has_lines(opened.st_dev)
             ) or is_at_its_path(door, fd, opened)
+        except OSError as error:  # of flock
+            if may_wait and error.errno in portalocker._CONTENTION:
+                return fd, os.fstat(fd)
+            os.close(fd)
+            raise portalocker._lock_failure(error, fd) from error
         except exceptions.AlreadyLocked:
             if may_wait:
                 return fd, os.fstat(fd)

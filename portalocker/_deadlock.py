@@ -42,17 +42,20 @@ class Wait:
     """One endless wait, as a context manager.
 
     `blocked` does not move on meanwhile: the `Claimant` of a thread or the
-    `TaskClaimant` of a task; `opened` is the status of the file it waits for.
+    `TaskClaimant` of a task; `opened` is the status of the file it waits for,
+    None where the path itself is the lock.
     Entering raises `Deadlock` instead of beginning a wait that never ends.
     """
 
     __slots__ = ('blocked', 'identity', 'path')
 
     def __init__(
-        self, blocked: Any, opened: os.stat_result, path: Any
+        self, blocked: Any, opened: os.stat_result | None, path: Any
     ) -> None:
         self.blocked = blocked
-        self.identity = opened.st_dev, opened.st_ino
+        self.identity: tuple[Any, ...] = ('path', path)
+        if opened is not None:
+            self.identity = opened.st_dev, opened.st_ino
         self.path = path
 
     def __enter__(self) -> None:
@@ -91,11 +94,15 @@ def _circle_of(first: Wait) -> tuple[str, ...] | None:
     return None
 
 
-def _holder_of(identity: tuple[int, int]) -> Any:
+def _holder_of(identity: tuple[Any, ...]) -> Any:
     """Who of this process holds the file, or None."""
     for hold in list(_hold.held):
         owner = hold.owner
-        if owner is None or hold.fd < 0:
+        if owner is None:
+            continue
+        if hold.fd < 0:
+            if identity == ('path', hold.path):
+                return owner
             continue
         try:
             status = os.fstat(hold.fd)

@@ -9,6 +9,7 @@ from . import (
     _filelock_options,
     _filelock_waiting,
     _hold,
+    _holdings,
     _listening,
     _owner,
     _task_claimant,
@@ -61,6 +62,12 @@ class BaseFileLock(
 
     A subclass says how the lock is taken, awaited and let go.
     """
+
+    #: what counters are called, see `portalocker.wait_counters.enable`
+    counter_name = 'pytorch.filelock'
+
+    # What coroutine functions are decorated with
+    _twin: Any = None
 
     def __init__(
         self,
@@ -124,34 +131,35 @@ class BaseFileLock(
         Whatever is raised, nothing is held that was not held before.
         """
         listener = _listening.listener
-        entering = None if listener is None else listener.enters(self)
+        counted = None if listener is None else listener(self)
+        began = None if counted is None else counted.calls_acquire()
         try:
             # Made first: no call stands between the lock and our caller
             proxy = _new_proxy(AcquireReturnProxy)
             proxy.lock = self
             owner = _task_claimant.running_claimant()
-            if self._hold.owner == owner:
-                self._hold.depth += 1
+            hold = self._hold
+            if hold.owner == owner:
+                hold.depth += 1
             elif (
                 timeout is poll_interval is poll_intervall is None
                 and blocking is None
                 and cancel_check is self._of_thread is None
-            ):  # fmt: skip
+            ):
                 self._take(owner, None)
             else:
-                if poll_intervall is not None:
-                    poll_interval = _filelock_options.misspelled(
-                        poll_intervall
-                    )
-                wish = self._wish(
-                    timeout, poll_interval, blocking, cancel_check
+                interval = _filelock_options.one_spelling(
+                    poll_interval, poll_intervall
                 )
+                wish = self._wish(timeout, interval, blocking, cancel_check)
                 self._take(owner, wish)
-            if entering is not None:
-                entering.succeeds(self)
+            if counted is not None:
+                region = counted.enters(began, hold.counted is None)
+                if region is not None:
+                    hold.region, hold.counted = region, counted
         except BaseException as failure:
-            if entering is not None:
-                entering.fails(self, failure)
+            if counted is not None:
+                counted.fails(began, failure)
             raise
         return proxy
 
@@ -161,7 +169,7 @@ class BaseFileLock(
         Raises as `acquire()` does, except `Timeout`.
         """
         try:
-            self.acquire(blocking=False)
+            self.acquire(0)
         except exceptions.AlreadyLocked:
             return False
         return True
@@ -182,7 +190,7 @@ class BaseFileLock(
         except exceptions.LockException as failure:
             _filelock_waiting.raise_for(self, failure)
         if opened is not None:
-            fd, turn = self._wait_for(fd, opened, wish or self._wish())
+            fd, turn = self._wait_counted(fd, opened, wish or self._wish())
         # No call until all is known: a signal handler may raise in each
         hold = self._hold
         hold.fd = fd
@@ -232,6 +240,22 @@ class BaseFileLock(
     # Takes the lock if it is free; gives what `_wait_for` goes on with
     _first_try: Any
 
+    def _wait_counted(
+        self,
+        fd: int,
+        opened: os.stat_result,
+        wish: _filelock_waiting.Wish,
+    ) -> tuple[int, Any]:
+        listener = _listening.listener
+        if listener is None:
+            return self._wait_for(fd, opened, wish)
+        counted = listener(self)
+        counted.waits()
+        try:
+            return self._wait_for(fd, opened, wish)
+        finally:
+            counted.waits_no_more()
+
     def _wait_for(
         self,
         fd: int,
@@ -255,45 +279,60 @@ class BaseFileLock(
         lock is still held then.
         """
         hold = self._hold
-        if hold.owner != _task_claimant.running_claimant() and (
+        # A task may let go what its thread took outside of tasks
+        if hold.owner is not _holdings.current_claimant() and (
             hold.owner is None or not self._is_ours_to_release(hold, force)
         ):
             return
-        listener = _listening.listener
-        exiting = None if listener is None else listener.exits(self)
-        try:
-            if hold.depth > 1 and not force:
-                hold.depth -= 1
-            else:
-                self._let_go(hold)
-        finally:
-            if exiting is not None:
-                exiting.ends(self)
+        if hold.depth > 1 and not force:
+            hold.depth -= 1
+            if hold.counted is not None:
+                hold.counted.leaves(hold.counted.calls_release(), None)
+            return
+        self._let_go(hold)
 
     def _is_ours_to_release(self, hold: _hold.Hold, force: bool) -> bool:
         """Whether to release what somebody else holds through this object."""
-        return not self._is_thread_local or (
-            force and _task_claimant.has_ended(hold.owner)
-        )
+        if (
+            self._is_thread_local
+            and hold.owner != _task_claimant.running_claimant()
+            and not (force and _task_claimant.has_ended(hold.owner))
+        ):
+            return False
+        if hold.counted is not None:
+            hold.counted = hold.counted.here()
+        return True
 
-    def _let_go(self, hold: _hold.Hold) -> None:
+    def _let_go(self, hold: _hold.Hold) -> None:  # noqa: C901 - ways out
         fd, turn, owner = hold.fd, hold.turn, hold.owner
         is_logged = hold.is_logged
+        counted = hold.counted
+        if counted is not None:
+            region, began = hold.region, counted.calls_release()
         if is_logged:
             _filelock_waiting.log(_filelock_waiting.RELEASING, self)
         _hold.held.discard(hold)
         # Before the lock is let go: afterwards it belongs to the next one
-        hold.owner = None
+        hold.owner = hold.counted = None
         try:
             self._unlock(fd)
+        except exceptions.LockLost:
+            _hold.clean_up(fd, turn)
+            if counted is not None:
+                counted.leaves(began, region)
+            raise
         except exceptions.LockException as failure:
-            hold.owner = owner
+            hold.owner, hold.counted = owner, counted
             _hold.held.add(hold)
+            if counted is not None:
+                counted.stays(began, failure)
             _filelock_waiting.raise_for(self, failure)
         except BaseException:
             _hold.clean_up(fd, turn)
             raise
         error = _hold.clean_up(fd, turn)
+        if counted is not None:
+            counted.leaves(began, region)
         if is_logged:
             _filelock_waiting.log(_filelock_waiting.RELEASED, self)
         if error is not None and self._raises_close_errors:
@@ -347,11 +386,13 @@ class BaseFileLock(
         """Nobody can release it any more: let it go."""
         hold = self.__dict__.get('_hold')
         if hold is not None and hold.owner is not None:
+            if hold.counted is not None:
+                hold.counted = hold.counted.here()
             self._let_go(hold)
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = dict(self.__dict__)
-        for name in ('_hold', '_of_thread'):
+        for name in ('_hold', '_of_thread', '_twin'):
             state.pop(name, None)
         return rebuilt, (type(self), state)
 

@@ -16,10 +16,7 @@ def decorated(lock: Any, function: Callable[..., Any]) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(
         function
     ):
-        raise TypeError(
-            f'cannot decorate {function!r}: it would hold up the event loop '
-            'while it waits'
-        )
+        return _for_tasks(lock)(function)  # type: ignore[no-any-return]
     if inspect.isgeneratorfunction(function):
 
         @functools.wraps(function)
@@ -35,3 +32,16 @@ def decorated(lock: Any, function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*args, **kwargs)
 
     return calling
+
+
+def _for_tasks(lock: Any) -> Any:
+    """The lock that waits in an event loop, and holds what `lock` holds."""
+    import importlib
+
+    if lock._twin is None:
+        # By name: that room is built on this one
+        aio = importlib.import_module(f'{__package__}.aio')
+        twin = aio.FileLock(lock.lock_file, **lock._options)
+        twin._lock._hold = lock._hold
+        lock._twin = twin  # which lives as long, and lets go when both end
+    return lock._twin

@@ -52,14 +52,16 @@ def poll_interval(value: Any) -> float:
     return found
 
 
-def misspelled(value: Any) -> Any:
-    """What was given as `poll_intervall`."""
+def one_spelling(value: Any, misspelled: Any) -> Any:
+    """What was given as `poll_interval`, or as `poll_intervall`."""
+    if misspelled is None:
+        return value
     _warning.warn_caller(
         'use poll_interval instead of poll_intervall',
         DeprecationWarning,
         globals(),
     )
-    return value
+    return misspelled
 
 
 def blocking(value: Any) -> bool:
@@ -117,11 +119,13 @@ class Settings:
 
     def _set_up(self, lock_file: Any, options: dict[str, Any]) -> None:
         self._lock_file = self._path = path(lock_file)
-        self._is_relative = not os.path.isabs(self._path)
         may_block = blocking(options['blocking'])
         options['timeout'] = timeout(options['timeout'], blocking=may_block)
         options['poll_interval'] = poll_interval(options['poll_interval'])
         self._mode = mode(options['mode'])
+        self._is_relative = not os.path.isabs(self._path)
+        is_ready = self._mode is None and not self._is_relative
+        self._ready_path = self._path if is_ready else ''
         one_of(
             'context_error_policy',
             options['context_error_policy'],

@@ -59,26 +59,42 @@ class Wish:
         return self.timeout == _deadline.INFINITY and self.cancel_check is None
 
 
+# The logger `filelock`, once somebody imported logging
+_logger: Any = None
+
+
 def is_logged() -> bool:
     """Whether anybody reads what the logger `filelock` says."""
+    if _logger is None and not _find_logger():
+        return False
+    return _logger.isEnabledFor(_DEBUG)  # type: ignore[no-any-return]
+
+
+def _find_logger() -> bool:
+    global _logger
     logging = sys.modules.get('logging')
-    return logging is not None and logging.getLogger('filelock').isEnabledFor(
-        _DEBUG
-    )
+    # It may be on its way only, in another thread
+    get_logger = getattr(logging, 'getLogger', None)
+    if get_logger is None:
+        return False
+    _logger = get_logger('filelock')
+    return True
 
 
 def log(text: str, lock: Any, *more: object) -> None:
     """Tell the log of an event in the life of a lock."""
-    import logging
-
-    logging.getLogger('filelock').debug(text, id(lock), lock.lock_file, *more)
+    _logger.debug(text, id(lock), lock.lock_file, *more)
 
 
 class Patience:
     """Spends the pauses of one wait; tells the log when it becomes long."""
 
     def __init__(
-        self, lock: Any, claimant: Any, wish: Wish, opened: os.stat_result
+        self,
+        lock: Any,
+        claimant: Any,
+        wish: Wish,
+        opened: os.stat_result | None,
     ) -> None:
         self._lock = lock
         self._wish = wish
@@ -162,7 +178,7 @@ def _timeout(
     if is_logged():
         log(_TIMED_OUT if has_waited else _FAILED, lock)
     holders = failure.holders
-    if not has_waited:
+    if not has_waited and not holders:
         holders = _owner.holders_of(lock._path)
     for holder in holders[:1]:
         _owner.since_when(holder, lock._path)

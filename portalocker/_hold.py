@@ -28,6 +28,7 @@ class Hold:
     """
 
     __slots__ = (
+        'counted',
         'depth',
         'fd',
         'is_logged',
@@ -46,7 +47,8 @@ class Hold:
         #: where the file is, for messages
         self.path: Any = None
         self.is_logged = False
-        #: when it began, where somebody counts
+        #: where it is counted, None where nobody listened when it began
+        self.counted: Any = None
         self.region: Any = None
 
 
@@ -70,7 +72,7 @@ def clean_up(fd: int, turn: Any) -> OSError | None:
 
 def _forget_parent() -> None:
     for hold in held:
-        hold.owner = None
+        hold.owner = hold.counted = None
         if hold.turn is not None:
             hold.turn.abandon()
         if hold.fd >= 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from _weakref import ref
 
-from ._holdings import _threads, current_claimant
+from ._holdings import current_claimant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,11 +34,7 @@ def running_claimant() -> AnyClaimant:
             claimant = TaskClaimant(task)
             claimant.thread = current_claimant()
             return claimant
-    try:
-        # As current_claimant() does, without its frame
-        return _threads.token  # type: ignore[no-any-return]
-    except AttributeError:
-        return current_claimant()
+    return current_claimant()
 
 
 def running_task() -> Any:

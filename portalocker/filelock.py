@@ -30,6 +30,7 @@ from . import (
 from ._deadlock import Deadlock
 from ._filelock_base import AcquireReturnProxy, BaseFileLock
 from ._filelock_errors import Cancelled, Timeout
+from ._filelock_soft import SoftFileLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ __all__ = [
     'Cancelled',
     'Deadlock',
     'FileLock',
+    'SoftFileLock',
     'Timeout',
 ]
 
@@ -91,6 +93,7 @@ class FileLock(BaseFileLock):
     """
 
     _has_line = False
+    _open_flags = _filelock_opening.USUAL
     _gives_way = False
     _try_flags = constants.LOCK_EX | constants.LOCK_NB
     _first_try = _acquisition.open_descriptor_and_try
@@ -129,18 +132,15 @@ class FileLock(BaseFileLock):
         return _holdings.current_claimant()
 
     def _get_fh(self) -> int:
-        if self._is_relative:
-            self._path = _filelock_opening.absolute(self._lock_file)
-        if self._mode is None:
-            try:
-                return os.open(self._path, _filelock_opening.USUAL, 0o666)
-            except (
-                FileNotFoundError,
-                NotADirectoryError,
-                PermissionError,
-            ):  # no parent, or one where only others may make files
-                pass
+        """What the usual way to open did not do."""
+        self._path = _filelock_opening.absolute(self._lock_file)
         return _filelock_opening.open_or_make(self._path, self._mode)
 
     def _get_lock(self, fh: int) -> None:
         portalocker.lock(fh, self._try_flags)  # type: ignore[arg-type]
+
+
+if os.name == 'nt':
+    WindowsFileLock = FileLock
+else:
+    UnixFileLock = FileLock

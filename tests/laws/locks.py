@@ -15,7 +15,7 @@ from typing import Any
 import loops
 
 import portalocker
-from portalocker import aio, read_write, utils
+from portalocker import aio, filelock, read_write, utils
 
 SHORT = 0.05  # seconds: a wait that is meant to end without the lock
 LONG = 15.0  # seconds: only ever reached by a failure
@@ -78,6 +78,66 @@ def is_semaphore(lock: Any) -> bool:
     return isinstance(lock, utils.BoundedSemaphore)
 
 
+class Descriptor:
+    """What a lock holds that opens no file object."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._opened = os.fstat(fd)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    @property
+    def closed(self) -> bool:
+        try:
+            return not os.path.samestat(os.fstat(self._fd), self._opened)
+        except OSError:
+            return True
+
+
+class LawfulFileLock(filelock.FileLock):
+    """A `FileLock` that is asked, and answers, as the other locks do."""
+
+    _descriptor: Descriptor | None = None
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        timeout: float,
+        check_interval: float = 0.25,
+        fail_when_locked: bool = False,
+    ) -> None:
+        super().__init__(
+            path,
+            timeout,
+            poll_interval=check_interval,
+            blocking=not fail_when_locked,
+        )
+
+    def acquire(
+        self,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = None,
+    ) -> Any:
+        super().acquire(
+            timeout,
+            check_interval,
+            blocking=None if fail_when_locked is None else False,
+        )
+        return self.fh
+
+    @property
+    def fh(self) -> Descriptor | None:
+        if self._hold.owner is None:
+            return None
+        known = self._descriptor
+        if known is None or known.closed or known.fileno() != self._hold.fd:
+            self._descriptor = Descriptor(self._hold.fd)
+        return self._descriptor
+
+
 def handle(lock: Any) -> Any:
     """Return the handle of a held lock, None where it is not held."""
     if is_semaphore(lock):
@@ -102,6 +162,8 @@ def try_to_hold(lock: Any) -> bool:
 
 def announce_wait(lock: Any, announce: Callable[[], object]) -> Any:
     """Have `announce` called when `lock` is in line and about to sleep."""
+    if isinstance(lock, filelock.BaseFileLock):
+        return _announce_pause(lock, announce)
     waiter = getattr(lock, '_sidecar', lock)
     usual = waiter._timeout_generator
 
@@ -121,6 +183,28 @@ def announce_wait(lock: Any, announce: Callable[[], object]) -> Any:
         return usual(timeout, check_interval, announced_pause)
 
     waiter._timeout_generator = announcing
+    return lock
+
+
+def _announce_pause(lock: Any, announce: Callable[[], object]) -> Any:
+    usual = lock._attempts
+
+    def attempts(*about: Any) -> Any:
+        plan = usual(*about)
+        announced = []
+        try:
+            while True:
+                seconds = next(plan)
+                if not announced:
+                    announced.append(True)
+                    announce()
+                yield seconds
+        except StopIteration as end:
+            return end.value
+        finally:
+            plan.close()
+
+    lock._attempts = attempts
     return lock
 
 
@@ -238,6 +322,7 @@ KINDS = (
     Kind('task_read', _task_read_side, rival=_task_write_side),
     Kind('task_write', _task_write_side),
     Kind('task_semaphore', _task_semaphore, suffix='.00.lock'),
+    Kind('filelock', LawfulFileLock),
     Kind('ofd', _lock, locker='OfdLocker'),
     Kind('lockf', _lock, locker='LockfLocker'),
     Kind('lockf_semaphore', _semaphore, locker='LockfLocker',
@@ -254,6 +339,7 @@ GROUPS = {
         'task_lock', 'task_rlock', 'task_read', 'task_write',
         'task_semaphore',
     ),
+    'file_locks': ('filelock',),
     'semaphores': (
         'semaphore', 'semaphore_of_two', 'named_semaphore', 'lockf_semaphore',
         'task_semaphore',
@@ -264,14 +350,16 @@ GROUPS = {
     'staying': (
         'lock', 'truncating', 'blocking', 'shared', 'rlock', 'semaphore',
         'semaphore_of_two', 'named_semaphore', 'read', 'write', 'task_lock',
-        'task_rlock', 'task_read', 'task_write', 'task_semaphore', 'ofd',
+        'task_rlock', 'task_read', 'task_write', 'task_semaphore',
+        'filelock', 'ofd',
         'lockf', 'lockf_semaphore',
     ),
     'exclusive': (
         'lock', 'truncating', 'blocking', 'rlock', 'temporary', 'pid_file',
         'semaphore', 'semaphore_of_two', 'named_semaphore', 'write',
         'task_lock',
-        'task_rlock', 'task_write', 'task_semaphore', 'ofd', 'lockf',
+        'task_rlock', 'task_write', 'task_semaphore', 'filelock', 'ofd',
+        'lockf',
         'lockf_semaphore',
     ),
     'plain': (

@@ -49,6 +49,8 @@ def starve(kind: locks.Kind, path: Any, free: int) -> None:
     outcome = 'held'
     try:
         lock.acquire()
+    except locks.portalocker.AlreadyLocked:
+        outcome = 'AlreadyLocked None'
     except (OSError, locks.portalocker.LockException) as error:
         outcome = f'{type(error).__name__} {getattr(error, "errno", None)}'
     except BaseException as error:

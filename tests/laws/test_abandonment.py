@@ -82,7 +82,7 @@ def test_lock_that_nobody_refers_to_is_free(kind, path, can_enter) -> None:
     assert can_enter(path)
 
 
-@law()
+@law(file_locks='a lock that is dropped lets go: its descriptor is its own')
 def test_handle_that_outlives_its_lock_keeps_it(kind, path, can_enter) -> None:
     lock = kind.make(path)
     with dropping():
@@ -95,7 +95,10 @@ def test_handle_that_outlives_its_lock_keeps_it(kind, path, can_enter) -> None:
     assert can_enter(path)
 
 
-@law(lockf_semaphore=POLLS)
+@law(
+    lockf_semaphore=POLLS,
+    file_locks='a lock that is dropped lets go: its descriptor is its own',
+)
 def test_handle_that_outlives_its_lock_is_woken_for_at_its_close(
     kind, path, stage
 ) -> None:

@@ -179,6 +179,7 @@ def test_second_thread_enters_one_object_only_after_first_left(
     plain='its threads wait for one another',
     removed='its threads wait for one another',
     of_process=SAME_PROCESS,
+    file_locks='its threads wait for one another',
 )
 def test_object_that_threads_wait_with_gets_one_place(
     kind, path, stage
@@ -230,6 +231,7 @@ def test_program_that_knows_only_flock_is_kept_out(kind, path) -> None:
     semaphore='has one place',
     named_semaphore='has one place',
     lockf_semaphore='has one place',
+    file_locks='locks have one place',
 )
 def test_semaphore_has_as_many_places_as_it_says(
     kind, path, can_enter

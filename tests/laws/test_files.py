@@ -18,6 +18,8 @@ import portalocker
 FOLLOWS = 'a symbolic link counts as its target'
 NO_CONTENT = 'its file carries nothing'
 
+OWN_DESCRIPTOR = 'its descriptor is its own'
+
 
 def is_at(fh, path: pathlib.Path) -> bool:
     """Whether the handle has the file open that is at the path."""
@@ -27,7 +29,7 @@ def is_at(fh, path: pathlib.Path) -> bool:
 # -- a handle that was closed by hand
 
 
-@law()
+@law(file_locks=OWN_DESCRIPTOR)
 def test_closing_the_handle_lets_go(kind, path, can_enter) -> None:
     lock = kind.make(path)
     hold(lock).close()
@@ -35,7 +37,7 @@ def test_closing_the_handle_lets_go(kind, path, can_enter) -> None:
     lock.release()
 
 
-@law()
+@law(file_locks=OWN_DESCRIPTOR)
 def test_acquire_after_the_handle_was_closed_takes_the_lock_anew(
     kind, path, can_enter
 ) -> None:
@@ -48,7 +50,7 @@ def test_acquire_after_the_handle_was_closed_takes_the_lock_anew(
     assert can_enter(path)
 
 
-@law(counting='it keeps the block of the thread')
+@law(counting='it keeps the block of the thread', file_locks=OWN_DESCRIPTOR)
 def test_block_whose_handle_was_closed_ends_well(
     kind, path, can_enter
 ) -> None:
@@ -60,7 +62,7 @@ def test_block_whose_handle_was_closed_ends_well(
         assert not can_enter(path)
 
 
-@law()
+@law(file_locks=OWN_DESCRIPTOR)
 def test_release_after_close_leaves_a_recycled_descriptor_alone(
     kind, path, tmp_path
 ) -> None:
@@ -237,6 +239,7 @@ def test_planted_link_to_nothing_makes_no_file(kind, path, tmp_path) -> None:
     semaphores='it has no such file',
     temporary='it has no such file',
     shared_temporary='it has no such file',
+    file_locks='it writes no process id',
 )
 def test_link_in_the_place_of_the_pid_file_is_not_followed(
     kind, path, tmp_path
@@ -335,6 +338,7 @@ def test_lock_file_that_is_there_can_be_locked_in_any_directory(
     semaphores='it writes nothing',
     temporary='it writes nothing',
     shared_temporary='it writes nothing',
+    file_locks='it writes no process id',
 )
 def test_process_id_that_cannot_be_written_is_told(
     kind, path, poor_man
@@ -393,6 +397,7 @@ def test_lock_needs_no_room_on_the_disk(kind, full_path, can_enter) -> None:
     semaphores='it writes nothing',
     temporary='it writes nothing',
     shared_temporary='it writes nothing',
+    file_locks='it writes no process id',
 )
 def test_process_id_without_room_is_told_and_nothing_stays(
     kind, full_path, full_disk, can_enter
@@ -404,7 +409,12 @@ def test_process_id_without_room_is_told_and_nothing_stays(
     assert [file.name for file in full_disk.iterdir()] == ['filler']
 
 
-@law(semaphores=NO_CONTENT, removed=NO_CONTENT, sides='it buffers nothing')
+@law(
+    semaphores=NO_CONTENT,
+    removed=NO_CONTENT,
+    sides='it buffers nothing',
+    file_locks='its file carries nothing',
+)
 def test_failed_write_at_release_is_told_and_the_lock_is_free(
     kind, full_path, can_enter
 ) -> None:

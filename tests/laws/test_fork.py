@@ -25,6 +25,8 @@ from portalocker import _owner
 
 NO_TICKETS = 'tickets are off'
 
+OWN_DESCRIPTOR = 'its descriptor is its own'
+
 
 @law()
 def test_child_starts_released(kind, path, stage) -> None:
@@ -64,7 +66,7 @@ def test_child_that_leaves_the_block_disturbs_nothing(
     assert can_enter(path)
 
 
-@law()
+@law(file_locks=OWN_DESCRIPTOR)
 def test_child_that_closes_the_handle_disturbs_nothing(
     kind, path, stage, can_enter
 ) -> None:
@@ -93,7 +95,11 @@ def test_child_that_drops_the_lock_disturbs_nothing(
     assert can_enter(path)
 
 
-@law(semaphores='there is nothing to write', sides='it buffers nothing')
+@law(
+    semaphores='there is nothing to write',
+    sides='it buffers nothing',
+    file_locks='its file carries nothing',
+)
 def test_what_was_buffered_is_written_once(kind, path, stage) -> None:
     lock = kind.make(path)
     fh = hold(lock)

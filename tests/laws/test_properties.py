@@ -32,6 +32,7 @@ import portalocker
 OBJECTS = 3
 #: what is told about by the laws alone
 NOT_MODELLED = {
+    'filelock': 'its descriptor is its own',
     'lockf': 'objects of one process do not exclude each other',
     'lockf_semaphore': 'objects of one process do not exclude each other',
     'blocking': 'it differs from `lock` only while it waits',

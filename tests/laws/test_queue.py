@@ -15,6 +15,8 @@ POLLS = 'closing what it would watch drops its locks: it looks now and then'
 NOT_SHARED = 'it is exclusive'
 FOREIGN = 'flock does not see record locks'
 
+OWN_DESCRIPTOR = 'its descriptor is its own'
+
 
 def waiter(kind, path, witness, who, make='make', **options):
     """Body of a process that waits, enters, and leaves when told."""
@@ -109,7 +111,7 @@ def test_release_of_a_waiter_wakes_the_next(
         actor.finish()
 
 
-@law(semaphores='a place is given back by release')
+@law(semaphores='a place is given back by release', file_locks=OWN_DESCRIPTOR)
 @pytest.mark.parametrize('by', ['close', 'unlock'])
 def test_handle_closed_by_a_holder_that_had_waited_lets_the_next_in(
     kind, path, stage, by

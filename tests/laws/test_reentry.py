@@ -10,6 +10,7 @@ import portalocker
 COUNTS = 'it counts'
 ONE_PLACE = 'it refuses: AlreadyActive'
 PLAIN_COUNT = 'one release lets go'
+NOTHING_TO_RELEASE = 'release of what is not held does nothing'
 
 
 @law(semaphores=ONE_PLACE)
@@ -25,6 +26,7 @@ def test_thread_that_holds_gets_the_same_handle(kind, path) -> None:
 @law(
     plain='it gives the same handle again',
     removed='it gives the same handle again',
+    file_locks='it counts',
 )
 def test_semaphore_object_has_one_place(kind, path, can_enter) -> None:
     lock = kind.make(path)
@@ -89,10 +91,7 @@ def test_release_by_a_bystander_disturbs_nobody(kind, path, can_enter) -> None:
     holder.release()
 
 
-@law(
-    counting=COUNTS,
-    semaphores=ONE_PLACE,
-)
+@law(counting=COUNTS, semaphores=ONE_PLACE, file_locks='it counts')
 def test_one_release_lets_go_however_often_it_was_acquired(
     kind, path, can_enter
 ) -> None:
@@ -108,7 +107,7 @@ def test_one_release_lets_go_however_often_it_was_acquired(
     task_lock=PLAIN_COUNT,
     shared=PLAIN_COUNT, removed=PLAIN_COUNT, semaphores=PLAIN_COUNT,
     sides=PLAIN_COUNT,
-    ofd=PLAIN_COUNT, lockf=PLAIN_COUNT,
+    ofd=PLAIN_COUNT, lockf=PLAIN_COUNT, file_locks=NOTHING_TO_RELEASE,
 )  # fmt: skip
 def test_as_many_releases_let_go_as_it_was_acquired(
     kind, path, can_enter
@@ -131,7 +130,7 @@ def test_as_many_releases_let_go_as_it_was_acquired(
     task_lock=PLAIN_COUNT,
     shared=PLAIN_COUNT, removed=PLAIN_COUNT, semaphores=PLAIN_COUNT,
     sides=PLAIN_COUNT,
-    ofd=PLAIN_COUNT, lockf=PLAIN_COUNT,
+    ofd=PLAIN_COUNT, lockf=PLAIN_COUNT, file_locks=NOTHING_TO_RELEASE,
 )  # fmt: skip
 def test_counts_of_threads_are_apart(kind, path, stage, can_enter) -> None:
     lock = kind.make(path)

@@ -111,6 +111,7 @@ def test_fail_when_locked_gives_up_at_once(kind, path, held) -> None:
 @law(
     plain='acquire raises',
     removed='acquire raises',
+    file_locks='acquire raises',
 )
 def test_semaphore_that_does_not_fail_gives_none(kind, path, held) -> None:
     lock = kind.make(path, timeout=SHORT, fail_when_locked=False)
@@ -138,6 +139,7 @@ def test_try_to_hold_says_whether_it_does(kind, path, held, can_enter) -> None:
     semaphores='the files of a semaphore carry nothing',
     removed='its file carries nothing',
     sides='its handle writes no text',
+    file_locks='its file carries nothing',
 )
 def test_loser_changes_nothing_in_the_file(kind, path, stage) -> None:
     def body(line) -> None:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import errno
 import os
 import pathlib
 import pickle
 import threading
+import time
 
 import pytest
 
-from portalocker import _hold, exceptions
+import portalocker
+from portalocker import _filelock_waiting, _hold, exceptions
 from portalocker.filelock import (
     AcquireReturnProxy,
     BaseFileLock,
     Cancelled,
     Deadlock,
     FileLock,
+    SoftFileLock,
     Timeout,
 )
 
@@ -154,3 +158,380 @@ def test_copy_is_a_lock_of_its_own(path, copied) -> None:
         assert not other.try_acquire()
     with other:
         assert not lock.is_locked
+
+
+def test_decorated_function_runs_with_the_lock_held(path) -> None:
+    lock = FileLock(path)
+
+    @lock
+    def body() -> int:
+        return lock.lock_counter
+
+    assert body() == 1
+    assert not lock.is_locked
+
+
+def test_decorated_generator_holds_while_it_runs(path) -> None:
+    lock = FileLock(path)
+
+    @lock
+    def numbers():
+        yield lock.lock_counter
+        yield lock.lock_counter
+
+    running = numbers()
+    assert not lock.is_locked
+    assert next(running) == 1
+    assert not FileLock(path).try_acquire()
+    assert list(running) == [1]
+    assert not lock.is_locked
+
+
+def test_decorated_coroutine_holds_while_it_runs(path) -> None:
+    lock = FileLock(path)
+    inside = []
+
+    @lock
+    async def body() -> None:
+        assert not inside
+        inside.append(1)
+        with lock:  # again, by the task that holds it
+            assert lock.lock_counter == 2
+        await asyncio.sleep(0)
+        assert not FileLock(path).try_acquire()
+        inside.pop()
+
+    @lock
+    async def items():
+        yield lock.lock_counter
+
+    async def main() -> None:
+        await asyncio.gather(*(body() for _ in range(5)))
+        assert [item async for item in items()] == [1]
+
+    asyncio.run(main())
+    assert not lock.is_locked
+    assert pickle.loads(pickle.dumps(lock)).lock_file == path
+
+
+def test_child_starts_released_and_parent_keeps_its_lock(path) -> None:
+    lock = FileLock(path)
+    with lock:
+        pid = os.fork()
+        if pid == 0:
+            good = not lock.is_locked and not lock.try_acquire()
+            lock.release()
+            os._exit(0 if good else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert not FileLock(path).try_acquire()
+
+
+def test_refused_unlock_keeps_the_lock(path, monkeypatch) -> None:
+    lock = FileLock(path)
+    lock.acquire()
+
+    def refuse(fd: int) -> None:
+        raise exceptions.LockException('no') from OSError(5, 'refused')
+
+    monkeypatch.setattr(lock, '_unlock', refuse)
+    with pytest.raises(OSError, match='refused'):
+        lock.release()
+    assert lock.is_locked
+    monkeypatch.undo()
+    lock.release()
+    assert FileLock(path).try_acquire()
+
+
+def test_file_system_without_locks_is_told_and_the_class_stays(
+    path, monkeypatch
+) -> None:
+    def no_locks(fd: int, flags: int) -> None:
+        raise OSError(errno.ENOSYS, 'not implemented')
+
+    monkeypatch.setattr(portalocker.portalocker, '_flock', no_locks)
+    monkeypatch.setattr(portalocker.portalocker, 'LOCKER', no_locks)
+    lock = FileLock(path)
+    with pytest.raises(NotImplementedError, match='use SoftFileLock instead'):
+        lock.acquire()
+    assert type(lock) is FileLock
+    assert not lock.is_locked
+
+
+def test_on_acquired_that_raises_lets_go(path) -> None:
+    calls = []
+
+    def fail(fd: int) -> None:
+        calls.append(os.fstat(fd))
+        raise ZeroDivisionError
+
+    lock = FileLock(path, on_acquired=fail)
+    with pytest.raises(ZeroDivisionError):
+        lock.acquire()
+    assert len(calls) == 1
+    assert not lock.is_locked
+    assert FileLock(path).try_acquire()
+
+
+def test_long_wait_is_told_once_with_the_holder(
+    path, monkeypatch, caplog
+) -> None:
+    monkeypatch.setattr(_filelock_waiting, 'WARN_AFTER_SECONDS', 0.0)
+    with FileLock(path), pytest.raises(Timeout):
+        FileLock(path, poll_interval=0.01).acquire(timeout=0.1)
+    told = [r for r in caplog.records if r.levelname == 'WARNING']
+    assert len(told) == 1
+    assert f'pid {os.getpid()}' in told[0].getMessage()
+
+
+def test_log_has_the_lines_that_programs_look_for(path, caplog) -> None:
+    caplog.set_level('DEBUG', logger='filelock')
+    lock = FileLock(path)
+    with lock, pytest.raises(Timeout):
+        FileLock(path).acquire(timeout=0.01)
+    with lock, pytest.raises(Timeout):
+        FileLock(path).acquire(blocking=False)
+    text = caplog.text
+    for line in (
+        f'Attempting to acquire lock {id(lock)} on {path}',
+        f'Lock {id(lock)} acquired on {path}',
+        f'not acquired on {path}, waiting 0.05 seconds ...',
+        f'Attempting to release lock {id(lock)} on {path}',
+        f'Lock {id(lock)} released on {path}',
+        'Timeout on acquiring lock',
+        'Failed to immediately acquire lock',
+    ):
+        assert line in text
+
+
+def test_singletons_of_one_path_are_one_object(tmp_path, path) -> None:
+    link = tmp_path / 'link'
+    link.symlink_to(tmp_path)
+    lock = FileLock(path, is_singleton=True)
+    same = FileLock(str(link / 'the.lock'), is_singleton=True)
+    assert same is lock
+    assert pickle.loads(pickle.dumps(lock)) is lock
+    with pytest.raises(ValueError, match=r'has -1\.0 but 3\.0'):
+        FileLock(path, 3, is_singleton=True)
+    assert FileLock(path) is not lock
+
+
+@pytest.mark.parametrize(
+    ('options', 'failure'),
+    [
+        ({'lifetime': 3}, TypeError),
+        ({'nonsense': 1}, TypeError),
+        ({'poll_interval': -1}, ValueError),
+        ({'poll_interval': 'a'}, TypeError),
+        ({'timeout': 'a'}, TypeError),
+        ({'timeout': True}, TypeError),
+        ({'timeout': float('nan')}, ValueError),
+        ({'blocking': 1}, TypeError),
+        ({'mode': 0o1777}, ValueError),
+        ({'mode': 0o444}, ValueError),
+        ({'mode': 'a'}, TypeError),
+        ({'close_error_policy': 'x'}, ValueError),
+        ({'context_error_policy': 'x'}, ValueError),
+    ],
+)
+def test_bad_options_are_refused(path, options, failure) -> None:
+    with pytest.raises(failure):
+        FileLock(path, **options)
+
+
+def test_explicit_mode_is_that_of_a_file_that_is_made(path) -> None:
+    with FileLock(path, mode=0o666):
+        assert os.stat(path).st_mode & 0o777 == 0o666
+    with FileLock(path, mode=0o600):
+        assert os.stat(path).st_mode & 0o777 == 0o666
+
+
+def test_missing_parents_are_made(tmp_path) -> None:
+    with FileLock(tmp_path / 'a' / 'b' / 'lock'):
+        assert (tmp_path / 'a' / 'b' / 'lock').exists()
+
+
+def test_relative_path_is_where_it_was_when_it_was_taken(
+    tmp_path, monkeypatch
+) -> None:
+    for name in ('one', 'two'):
+        (tmp_path / name).mkdir()
+    lock = FileLock('lock')
+    for name in ('one', 'two'):
+        monkeypatch.chdir(tmp_path / name)
+        with lock:
+            monkeypatch.chdir(tmp_path)
+            assert not FileLock(tmp_path / name / 'lock').try_acquire()
+
+
+def test_settings_are_those_of_each_thread(path) -> None:
+    lock = FileLock(path, timeout=3)
+    lock.timeout = 5
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(lock.timeout))
+    thread.start()
+    thread.join()
+    assert (lock.timeout, seen) == (5, [3])
+
+
+def test_lock_of_all_threads_lets_one_in_and_anybody_release(path) -> None:
+    lock = FileLock(path, thread_local=False, blocking=False)
+    lock.acquire()
+    refused = []
+
+    def body() -> None:
+        try:
+            lock.acquire()
+        except Timeout:
+            refused.append(True)
+        lock.release()
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    thread.join()
+    assert refused == [True]
+    assert not lock.is_locked
+
+
+def test_force_lets_go_what_an_ended_thread_left(path) -> None:
+    lock = FileLock(path)
+    thread = threading.Thread(target=lock.acquire)
+    thread.start()
+    thread.join()
+    assert not lock.is_locked
+    lock.release()
+    assert not FileLock(path).try_acquire()
+    lock.release(force=True)
+    assert FileLock(path).try_acquire()
+
+
+def test_holder_that_had_waited_tells_since_when(path) -> None:
+    first, second = FileLock(path), FileLock(path)
+    waits = threading.Event()
+    enough = threading.Event()
+
+    def body() -> None:
+        with second:
+            enough.wait()
+
+    usual = second._attempts
+
+    def attempts(*about):
+        waits.set()
+        return usual(*about)
+
+    second._attempts = attempts
+    thread = threading.Thread(target=body)
+    before = time.time()
+    with first:
+        thread.start()
+        waits.wait()
+    while not _hold.held:
+        pass
+    with pytest.raises(Timeout) as caught:
+        first.acquire(timeout=0.2)
+    enough.set()
+    thread.join()
+    holder = caught.value.holder
+    assert holder.pid == os.getpid()
+    assert before - 1 < holder.since <= time.time()
+
+
+# -- SoftFileLock
+
+
+def test_soft_lock_is_held_by_who_made_the_file(path) -> None:
+    lock = SoftFileLock(path)
+    with lock, lock:
+        assert lock.pid == os.getpid()
+        assert lock.is_lock_held_by_us
+        assert lock.lock_counter == 2
+        with pytest.raises(Timeout, match=f'pid {os.getpid()}'):
+            SoftFileLock(path).acquire(blocking=False)
+        with pytest.raises(Timeout):
+            SoftFileLock(path).acquire(timeout=0.02)
+        with pytest.raises(Deadlock):
+            SoftFileLock(path).acquire()
+    assert not os.path.exists(path)
+    assert os.listdir(os.path.dirname(path)) == []
+
+
+def test_soft_lock_lets_one_thread_in_at_a_time(path) -> None:
+    inside = []
+    failures = []
+
+    def body() -> None:
+        for _ in range(20):
+            with SoftFileLock(path):
+                inside.append(1)
+                if len(inside) > 1:
+                    failures.append(True)
+                inside.pop()
+
+    threads = [threading.Thread(target=body) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_soft_lock_of_a_dead_process_is_taken_over_by_one(path) -> None:
+    for _ in range(5):
+        pid = os.fork()
+        if pid == 0:
+            dying = SoftFileLock(path)
+            dying.acquire()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        assert os.path.exists(path)
+        locks = [SoftFileLock(path) for _ in range(4)]
+        barrier = threading.Barrier(len(locks))
+        taken = []
+
+        def take(lock, barrier=barrier, taken=taken) -> None:
+            barrier.wait()
+            if lock.try_acquire():
+                taken.append(lock)
+
+        threads = [threading.Thread(target=take, args=[x]) for x in locks]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(taken) <= 1
+        for lock in taken:
+            lock.release(force=True)
+        with SoftFileLock(path):
+            pass
+
+
+def test_soft_lock_of_elsewhere_stays_until_it_is_broken(path) -> None:
+    pathlib.Path(path).write_text('1\nanother host\ntoken\n', 'ascii')
+    lock = SoftFileLock(path)
+    assert not lock.try_acquire()
+    assert lock.pid == 1
+    lock.break_lock()
+    with lock:
+        pass
+
+
+def test_soft_lock_that_was_broken_is_told_at_release(path) -> None:
+    lock = SoftFileLock(path)
+    lock.acquire()
+    lock.break_lock()
+    with pytest.raises(exceptions.LockLost):
+        lock.release()
+    assert not lock.is_locked
+
+
+def test_child_leaves_the_soft_lock_of_its_parent_alone(path) -> None:
+    lock = SoftFileLock(path)
+    with lock:
+        pid = os.fork()
+        if pid == 0:
+            good = not lock.is_locked and not lock.is_lock_held_by_us
+            lock.release()
+            good = good and not lock.try_acquire()
+            os._exit(0 if good else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert os.path.exists(path)

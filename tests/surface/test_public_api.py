@@ -425,5 +425,5 @@ def test_module_runs_as_a_command() -> None:
         timeout=60,
         check=True,
     )
-    for word in ('run', 'who', 'reap', 'combine'):
+    for word in ('run', 'who', 'reap', 'counters', 'combine'):
         assert word in done.stdout

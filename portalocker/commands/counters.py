@@ -1,0 +1,76 @@
+"""`python -m portalocker counters`: what a process waits for."""
+
+from __future__ import annotations
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import argparse
+    from typing import Any
+
+SUMMARY = 'show the wait counters of processes that show them'
+
+#: exit statuses
+SHOWN, NONE_THERE, FAILED = 0, 1, 2
+
+_COLUMNS = (
+    'active', 'started', 'contended', 'timeouts', 'cancelled', 'errors',
+)  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.epilog = (
+        'A process shows its counters after '
+        'portalocker.exporters.view.show(). Exit status: 0 if something was '
+        'shown, 1 if no process shows any, 2 if one cannot be asked.'
+    )
+    parser.add_argument(
+        'pids', nargs='*', type=int, metavar='PID', help='default: all'
+    )
+    parser.add_argument(
+        '--json', action='store_true', help='print an object by process id'
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print the counters; return the exit status."""
+    from ..exporters import view
+
+    readings = {}
+    failed = False
+    for pid in args.pids or view.processes():
+        try:
+            readings[pid] = view.read(pid)
+        except OSError as error:
+            if args.pids:  # one of all may have died without a word
+                failed = True
+                print(
+                    f'portalocker counters: cannot ask process {pid}: '
+                    f'{error.strerror or error}',
+                    file=sys.stderr,
+                )
+    if args.json:
+        import json
+
+        print(json.dumps(readings))
+    else:
+        for pid, counters in readings.items():
+            _print_table(pid, counters)
+    if failed:
+        return FAILED
+    return SHOWN if readings else NONE_THERE
+
+
+def _print_table(pid: int, counters: dict[str, dict[str, Any]]) -> None:
+    width = max([len('NAME'), *map(len, counters)])
+    print(f'process {pid}')
+    headings = ' '.join(f'{name.upper():>10}' for name in _COLUMNS)
+    print(f'{"NAME":{width}} {headings} {"TOTAL S":>12} {"LONGEST S":>12}')
+    for name, waits in sorted(counters.items()):
+        numbers = ' '.join(f'{waits[column]:>10}' for column in _COLUMNS)
+        print(
+            f'{name:{width}} {numbers} {waits["total"]:>12.6f} '
+            f'{waits["longest"]:>12.6f}'
+        )

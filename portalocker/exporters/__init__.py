@@ -1,0 +1,1 @@
+"""Wait counters out to where somebody looks at them; each exporter by name."""

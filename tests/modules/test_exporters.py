@@ -1,0 +1,177 @@
+"""Exporters, each against the real library."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import types
+
+import pytest
+
+from portalocker import __main__, wait_counters
+from portalocker.exporters import log, torch_monitor, view
+from portalocker.filelock import FileLock
+from portalocker.wait_counters import WaitCounter
+
+NAME = 'test.exported'
+
+
+@pytest.fixture
+def counted():
+    """A counter with one failure and one wait that is going on."""
+    counter = WaitCounter(NAME)
+    with pytest.raises(TimeoutError), counter.guard():
+        raise TimeoutError
+    with counter.guard():
+        yield counter.snapshot()
+
+
+def test_prometheus_reads_what_was_counted(counted) -> None:
+    client = pytest.importorskip('prometheus_client')
+    from portalocker.exporters import prometheus
+
+    registry = client.CollectorRegistry()
+    registry.register(prometheus.Collector())
+
+    def sample(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(
+            f'portalocker_wait_{name}', {'name': NAME, **labels}
+        )
+
+    assert sample('active') == 1
+    ended = counted.started - 1
+    assert sample('seconds_count') == ended
+    assert sample('seconds_sum') == pytest.approx(counted.total)
+    assert sample('seconds_bucket', le='+Inf') == ended
+    assert sample('longest_seconds') == counted.longest
+    assert sample('contended_total') == 0
+    assert sample('failures_total', outcome='timeouts') == counted.timeouts
+    assert b'portalocker_wait_seconds' in client.generate_latest(registry)
+
+
+def test_open_telemetry_reads_what_was_counted(counted) -> None:
+    metrics = pytest.importorskip('opentelemetry.sdk.metrics')
+    export = pytest.importorskip('opentelemetry.sdk.metrics.export')
+    from portalocker.exporters import open_telemetry
+
+    reader = export.InMemoryMetricReader()
+    provider = metrics.MeterProvider([reader])
+    open_telemetry.observe(provider.get_meter('test'))
+    found = {}
+    for resource in reader.get_metrics_data().resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                for point in metric.data.data_points:
+                    if point.attributes['portalocker.wait.name'] == NAME:
+                        kind = point.attributes.get('error.type', '')
+                        found[metric.name, kind] = point.value
+    provider.shutdown()
+    assert found['portalocker.wait.active', ''] == 1
+    assert found['portalocker.wait.count', ''] == counted.started
+    assert found['portalocker.wait.time', ''] == counted.total
+    assert found['portalocker.wait.longest', ''] == counted.longest
+    assert found['portalocker.wait.contentions', ''] == 0
+    assert found['portalocker.wait.failures', 'timeout'] == counted.timeouts
+
+
+def test_log_has_a_line_for_each_counter(counted, caplog) -> None:
+    caplog.set_level(logging.INFO)
+    log.write_log()
+    lines = [line for line in caplog.messages if line.startswith(f'{NAME}: ')]
+    assert len(lines) == 1
+    assert 'active 1' in lines[0]
+
+
+def test_log_is_written_regularly_until_it_is_closed(counted) -> None:
+    import threading
+
+    written = threading.Event()
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            written.set()
+
+    logger = logging.getLogger('counters')
+    logger.setLevel(logging.INFO)
+    logger.addHandler(Handler())
+    with log.LogRegularly(0.001, logger):
+        assert written.wait(15)
+    with pytest.raises(ValueError, match='every 0 seconds'):
+        log.LogRegularly(0)
+
+
+def test_torch_is_not_imported_for_its_counters(monkeypatch) -> None:
+    monkeypatch.delitem(sys.modules, 'torch.monitor', raising=False)
+    assert torch_monitor.attach() is False
+    assert 'torch.monitor' not in sys.modules
+
+
+def test_torch_is_told_of_each_wait(tmp_path, monkeypatch) -> None:
+    events = []
+
+    class Guard:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __enter__(self) -> None:
+            events.append(('begin', self.name))
+
+        def __exit__(self, *exc_info: object) -> None:
+            events.append(('end', self.name))
+
+    class Counter:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def guard(self) -> Guard:
+            return Guard(self.name)
+
+    monitor = types.ModuleType('torch.monitor')
+    monitor._WaitCounter = Counter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, 'torch.monitor', monitor)
+    assert torch_monitor.attach()
+    wait_counters.enable()
+    try:
+        with FileLock(tmp_path / 'lock'):
+            pass
+    finally:
+        wait_counters.disable()
+        torch_monitor.detach()
+    begun = [name for what, name in events if what == 'begin']
+    ended = [name for what, name in events if what == 'end']
+    names = [f'pytorch.filelock.{p}' for p in ('enter', 'region', 'exit')]
+    assert begun == names
+    assert sorted(ended) == sorted(names)
+
+
+def test_process_shows_its_counters(counted, capsys) -> None:
+    pid = str(os.getpid())
+    with view.show():
+        assert os.getpid() in view.processes()
+        __main__.main(['counters', pid])
+        shown = capsys.readouterr().out
+        __main__.main(['counters', '--json', pid])
+        reading = json.loads(capsys.readouterr().out)[pid][NAME]
+    assert f'process {pid}' in shown
+    assert NAME in shown
+    assert reading['started'] == counted.started
+    assert reading['active'] == 1
+    assert os.getpid() not in view.processes()
+
+
+def test_process_that_shows_nothing_is_told(capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        __main__.main(['counters', '4194304'])
+    assert ended.value.code == 2
+    assert 'cannot ask process 4194304' in capsys.readouterr().err
+
+
+def test_child_does_not_show_the_counters_of_its_parent() -> None:
+    with view.show() as shown:
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if shown._listener.fileno() < 0 else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert view.read(os.getpid()) is not None
