@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import tempfile
 import threading
 
@@ -27,8 +28,8 @@ _LISTEN_SECONDS = 5.0
 
 def _directory() -> str:
     """Where the sockets of this user are; nobody else may look inside."""
-    if not hasattr(socket, 'AF_UNIX'):
-        raise OSError('cannot show counters: this system has no local sockets')
+    if sys.platform == 'win32':
+        raise OSError('cannot show counters: Python has no local sockets here')
     path = os.path.join(
         tempfile.gettempdir(), f'portalocker-counters-{os.getuid()}'
     )
@@ -41,12 +42,18 @@ def _directory() -> str:
     return path
 
 
+def _local_socket() -> socket.socket:
+    if sys.platform == 'win32':
+        raise OSError('cannot show counters: Python has no local sockets here')
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+
 class View:
     """Shows the counters of this process until `close()` or its end."""
 
     def __init__(self) -> None:
         self._path = os.path.join(_directory(), str(os.getpid()))
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener = _local_socket()
         try:
             try:
                 os.unlink(self._path)  # of a process with our number
@@ -133,7 +140,7 @@ def read(pid: int) -> dict[str, dict[str, Any]]:
 
     Waits some seconds at most. Raises `OSError` where it shows none.
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+    with _local_socket() as connection:
         connection.settimeout(_LISTEN_SECONDS)
         connection.connect(os.path.join(_directory(), str(pid)))
         chunks = []
