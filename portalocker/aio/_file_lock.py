@@ -15,6 +15,7 @@ from .. import (
     _deadlock,
     _filelock_opening,
     _hold,
+    _listening,
     _task_claimant,
     filelock,
 )
@@ -39,7 +40,7 @@ class _FileLock(filelock.FileLock):
             return self._awaited
         return _acquisition.open_descriptor_and_try(self, may_wait)
 
-    def _wait_for(
+    def _wait_counted(
         self, fd: int, opened: os.stat_result, wish: _filelock_waiting.Wish
     ) -> tuple[int, Any]:
         awaited, self._awaited = self._awaited, None
@@ -127,10 +128,31 @@ class FileLock:
         lock = self._lock
         wish = lock._wish(timeout, poll_interval, blocking, None)
         owner = _task_claimant.running_claimant()
+        listener = _listening.listener
+        if listener is None:
+            await self._acquire(wish, owner, None)
+            return AcquireReturnProxy(self)
+        counted = listener(lock)
+        began = counted.calls_acquire()
+        try:
+            await self._acquire(wish, owner, counted)
+        except BaseException as failure:
+            counted.fails(began, failure)
+            raise
+        hold = lock._hold
+        region = counted.enters(began, hold.counted is None)
+        if region is not None:
+            hold.region, hold.counted = region, counted
+        return AcquireReturnProxy(self)
+
+    async def _acquire(
+        self, wish: _filelock_waiting.Wish, owner: Any, counted: Any
+    ) -> None:
+        lock = self._lock
         if lock._hold.owner == owner:
             await anyio.lowlevel.checkpoint()
             lock._hold.depth += 1
-            return AcquireReturnProxy(self)
+            return
         path = lock._path
         if lock._is_relative:
             path = _filelock_opening.absolute(lock.lock_file)
@@ -154,8 +176,8 @@ class FileLock:
             goes_on,
             wish.timeout if wish.may_wait else 0,
             lambda: _told(wish, owner, path),
+            counted,
         )
-        return AcquireReturnProxy(self)
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free now, or ours; whether we hold it.

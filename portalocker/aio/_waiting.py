@@ -47,13 +47,14 @@ async def acquire(
     goes_on: Callable[[Any], Result],
     timeout: float,
     in_line: Callable[[], AbstractContextManager[None]] = nullcontext,
+    counted: Any = None,
 ) -> Result:
     """Acquire the lock at `path` within `timeout` seconds.
 
     `attempt(timeout)` acquires it, or raises `MustWait`, whose plan gives
     what `goes_on()` makes the result of. With a timeout of zero the attempt
     must not wait, and stands in no line; `in_line()` is entered meanwhile
-    where other tasks are before us.
+    where other tasks are before us. `counted` is told of the wait.
 
     Between the lock taken and the return there is nothing to be cancelled at.
     """
@@ -61,7 +62,7 @@ async def acquire(
     await anyio.lowlevel.checkpoint()
     loop = _loop.here()
     line = loop.lines.get(path) if timeout > 0 else None
-    place = None if line is None else line.join()
+    place = None if line is None else _stand(line, counted)
     try:
         if line is not None:
             with in_line():
@@ -73,7 +74,7 @@ async def acquire(
             waiter, plan = must_wait.waiter, must_wait.plan
         if line is None:
             line = _line.at(loop.lines, path)
-            place = line.join()
+            place = _stand(line, counted)
         waiter.arrival = arrival
         return goes_on(await follow(loop, waiter, plan))
     except exceptions.AlreadyLocked as failure:
@@ -83,6 +84,14 @@ async def acquire(
     finally:
         if line is not None:
             line.leave(place)
+            if counted is not None:
+                counted.waits_no_more()
+
+
+def _stand(line: _line.Line, counted: Any) -> object:
+    if counted is not None:
+        counted.waits()
+    return line.join()
 
 
 async def follow(

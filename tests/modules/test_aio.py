@@ -23,7 +23,13 @@ import pytest
 from aio_steps import Steps
 
 import portalocker
-from portalocker import _owner, _wakeup_inotify, aio, filelock
+from portalocker import (
+    _owner,
+    _wakeup_inotify,
+    aio,
+    filelock,
+    wait_counters,
+)
 from portalocker.aio import _loop
 from portalocker.exceptions import (
     AlreadyActive,
@@ -750,6 +756,47 @@ def test_coroutine_function_holds_the_lock_while_its_body_runs(
     run(main)
     with pytest.raises(TypeError, match='cannot wait in an event loop'):
         lock(print)
+
+
+def test_waits_and_holds_are_counted(
+    path: pathlib.Path, run: Callable[..., Any]
+) -> None:
+    name = f'counted.{path.parent.name}'
+
+    def make() -> aio.FileLock:
+        lock = aio.FileLock(path)
+        lock._lock.counter_name = name  # type: ignore[attr-defined]
+        return lock
+
+    async def gives_up() -> None:
+        with anyio.move_on_after(SHORT):
+            await make().acquire()
+
+    async def main() -> None:
+        async with (
+            anyio.create_task_group() as group,
+            make() as lock,
+            lock,
+        ):
+            group.start_soon(pass_through, make())
+            await in_line(path, 1)
+            assert wait_counters.snapshot()[f'{name}.enter'].active == 1
+            with pytest.raises(filelock.Timeout):
+                await make().acquire(timeout=SHORT)
+            async with anyio.create_task_group() as others:
+                others.start_soon(gives_up)
+
+    wait_counters.enable()
+    try:
+        run(main)
+    finally:
+        wait_counters.disable()
+    found = wait_counters.snapshot()
+    enter, region = found[f'{name}.enter'], found[f'{name}.region']
+    assert (enter.started, enter.active) == (5, 0)
+    assert (enter.timeouts, enter.cancelled, enter.errors) == (1, 1, 0)
+    assert enter.contended == 3
+    assert (region.started, region.active) == (2, 0)
 
 
 # -- time
