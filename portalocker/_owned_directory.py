@@ -71,6 +71,8 @@ class DirectoryCleaner:
         self.detach()
         if self.is_kept or not self._birthplace.is_here:
             return
+        if os.name == 'nt':
+            self.let_go()  # there, what is open cannot be removed
         try:
             try:
                 os.rmdir(self.name)
@@ -93,10 +95,15 @@ class DirectoryCleaner:
             raise FileNotFoundError(
                 errno.ENOENT, f'cannot {verb} a directory twice', self.name
             )
+        was_held = self.fd is not None
         self._mark(stays=True)
+        if os.name == 'nt':
+            self.let_go()  # there, nothing in it may be open
         try:
             move()
         except BaseException:
+            if was_held and self.fd is None:
+                self.fd = self._living.hold(self.name, shared=False)
             self._mark(stays=False)
             raise
         self.is_kept = True
