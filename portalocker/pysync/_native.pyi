@@ -1,11 +1,11 @@
-"""The types and functions that exist twice: in C, and in pure Python."""
+# The types and functions that exist twice: in C, and in pure Python.
 
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn, ParamSpec, final
 
 from ._timed import Timed as Timed
-from ._words import LockFlags, LockStatus, ParkStatus
+from ._words import LockStatus, ParkStatus
 
 _P = ParamSpec('_P')
 
@@ -39,7 +39,7 @@ class Mutex(_LockShaped):
     def lock_timed(
         self,
         timeout: float | None,
-        flags: int = LockFlags.DETACH,
+        flags: int = ...,
     ) -> LockStatus: ...
     def is_locked(self) -> bool: ...
     def _holder(self) -> int: ...

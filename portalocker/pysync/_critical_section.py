@@ -1,0 +1,218 @@
+"""CriticalSection: several mutexes at once, in nests that cannot deadlock."""
+
+from __future__ import annotations
+
+from _thread import _local
+
+from . import _suspension
+from ._mutex import Mutex
+from ._shapes import Uncopied, name_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+
+class CSThread(Uncopied):
+    """The critical sections that one thread is in.
+
+    CPython keeps them in its thread state.
+    """
+
+    __slots__ = ('__weakref__', '_sections')
+
+    _sections: list[CriticalSection]
+
+    def __init__(self) -> None:
+        raise TypeError(
+            'cannot make a CSThread: CSThread.current() is the one of this '
+            'thread'
+        )
+
+    @staticmethod
+    def current() -> CSThread:
+        """Return the one of the thread that asks."""
+        return _own.thread
+
+    def top(self) -> CriticalSection | None:
+        """Return the innermost section, or None outside all."""
+        return self._sections[-1] if self._sections else None
+
+
+class _PerThread(_local):
+    def __init__(self) -> None:
+        self.thread = object.__new__(CSThread)
+        self.thread._sections = _suspension.own.sections  # type: ignore[assignment]
+
+
+_own = _PerThread()
+
+
+class CriticalSection(Uncopied):
+    """A `with` block that holds mutexes, whatever else its thread holds.
+
+    The mutexes are taken in one order for all threads, equal ones once. A
+    section that has to wait for a mutex first suspends the sections around
+    it: they give their mutexes back, and take them again before their own
+    body goes on. So do all other waits of this package inside a section. A
+    waiting thread holds nothing that others wait for, and sections cannot
+    deadlock. The price: only the innermost section is sure to hold, and what
+    an outer one protects may have changed after an inner one.
+
+    A section without mutexes suspends those around it and holds nothing:
+    `suspended()`, for waits that are none of this package.
+
+    Mutexes that sections use are best used by nothing else: one that is
+    locked plainly is never suspended.
+
+    An exception in the body, or of a signal handler, ends the section. It
+    belongs to its thread, and ends before the one around it does; all else is
+    a RuntimeError that changes nothing.
+
+    CPython's names: PyCriticalSection, PyCriticalSection2 (PEP 703).
+
+    state     | meaning
+    idle      | not begun
+    held      | its mutexes are ours
+    suspended | begun, and its mutexes were given back
+    nested    | begun inside a section that holds all it wants: nothing to do
+
+    >>> left, right = Mutex(), Mutex()
+    >>> with CriticalSection(left, right):
+    ...     left.is_locked(), right.is_locked()
+    (True, True)
+    """
+
+    __slots__ = ('__weakref__', '_mutexes', '_state', '_wanted')
+
+    def __init__(self, *mutexes: Mutex) -> None:
+        for mutex in mutexes:
+            _check_mutex(mutex)
+        self._wanted = mutexes
+        # while begun: what it holds, in the order in which it is locked
+        self._mutexes: Sequence[Mutex] = ()
+        self._state = 'idle'
+
+    def begin(self, mutex: Mutex, thread: CSThread | None = None) -> None:
+        """Hold `mutex` until `end()`, waiting for as long as it takes."""
+        self._begin((mutex,), thread)
+
+    def begin_mutex2(
+        self, first: Mutex, second: Mutex, thread: CSThread | None = None
+    ) -> None:
+        """Hold both until `end()`, waiting for as long as it takes."""
+        self._begin((first, second), thread)
+
+    def __enter__(self) -> Self:
+        self._begin(self._wanted, None)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
+
+    def _begin(self, wanted: Sequence[Mutex], thread: CSThread | None) -> None:
+        sections = _own_sections(thread)
+        if self._state != 'idle':
+            raise RuntimeError(f'cannot begin {self!r}: it has begun')
+        for mutex in wanted:
+            _check_mutex(mutex)
+        if wanted and sections and sections[-1].holds(wanted):
+            self._state = 'nested'
+            return
+        mutexes = sorted(set(wanted), key=id)
+        if not (mutexes and _try_all(mutexes)):
+            _suspension.suspend_all()
+            try:
+                _lock_all(mutexes)
+            except BaseException:
+                _suspension.resume_top()
+                raise
+        self._mutexes = mutexes
+        self._state = 'held'
+        sections.append(self)
+
+    def end(self, thread: CSThread | None = None) -> None:
+        """Give back what it holds; the section around it goes on."""
+        sections = _own_sections(thread)
+        if self._state == 'nested':
+            self._state = 'idle'
+            return
+        if not sections or sections[-1] is not self:
+            raise RuntimeError(
+                f'cannot end {self!r}: it is not the innermost section of '
+                'this thread'
+            )
+        sections.pop()
+        if self._state == 'held':
+            _unlock_all(self._mutexes)
+        self._state = 'idle'
+        self._mutexes = ()
+        _suspension.resume_top()
+
+    def holds(self, mutexes: Sequence[Mutex]) -> bool:
+        return self._state == 'held' and all(
+            mutex in self._mutexes for mutex in mutexes
+        )
+
+    def suspend(self) -> bool:
+        if self._state != 'held':
+            return False
+        _unlock_all(self._mutexes)
+        self._state = 'suspended'
+        return True
+
+    def resume(self) -> None:
+        # The body that goes on needs its mutexes: a signal handler that
+        # raises does so after that
+        error: BaseException | None = None
+        while self._state == 'suspended':
+            try:
+                _lock_all(self._mutexes)
+                self._state = 'held'
+            except BaseException as raised:  # noqa: BLE001
+                error = raised
+        if error is not None:
+            raise error
+
+    def __repr__(self) -> str:
+        return f'<{self._state} {name_of(self)} object at {id(self):#x}>'
+
+
+def _own_sections(thread: CSThread | None) -> list[CriticalSection]:
+    own = _own.thread
+    if thread is not None and thread is not own:
+        raise RuntimeError(
+            'cannot use a section of another thread: it belongs to the one '
+            'that began it'
+        )
+    return own._sections
+
+
+def _check_mutex(mutex: object) -> None:
+    if not isinstance(mutex, Mutex):
+        raise TypeError(f'cannot hold {mutex!r} in a section: it is no Mutex')
+
+
+def _try_all(mutexes: Sequence[Mutex]) -> bool:
+    for n, mutex in enumerate(mutexes):
+        if not mutex.try_lock():
+            _unlock_all(mutexes[:n])
+            return False
+    return True
+
+
+def _lock_all(mutexes: Sequence[Mutex]) -> None:
+    n = 0
+    try:
+        for mutex in mutexes:
+            mutex.acquire()
+            n += 1
+    except BaseException:
+        _unlock_all(mutexes[:n])
+        raise
+
+
+def _unlock_all(mutexes: Sequence[Mutex]) -> None:
+    for mutex in reversed(mutexes):
+        mutex.release()
