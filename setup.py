@@ -4,6 +4,7 @@ Without a compiler, with `PORTALOCKER_NO_EXTENSIONS=1` in the environment, and
 on interpreters other than CPython, the package is pure Python and complete.
 """
 
+import glob
 import os
 import sys
 import sysconfig
@@ -47,7 +48,8 @@ def extensions() -> list[Extension]:
     return [
         Extension(
             'portalocker.pysync._native',
-            sources=['portalocker/pysync/_native.c'],
+            sources=sorted(glob.glob('portalocker/pysync/_native*.c')),
+            depends=['portalocker/pysync/_native.h'],
             define_macros=macros,
             py_limited_api=IS_STABLE_ABI,
             optional=True,

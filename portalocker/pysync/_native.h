@@ -16,10 +16,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if !defined(Py_LIMITED_API) && PY_VERSION_HEX < 0x030c0000
-#define Py_TPFLAGS_HAVE_VECTORCALL _Py_TPFLAGS_HAVE_VECTORCALL
-#endif
-
 /* -- time ----------------------------------------------------------------- */
 
 /* Of the monotonic clock. */
@@ -44,22 +40,32 @@ bool deadline_of_acquire(PyObject *const *arguments, Py_ssize_t count,
 
 /* -- the parking lot -------------------------------------------------------- */
 
+struct bucket;
+struct wake_list;
+
+/* Called with the bucket locked, when a waiter for `key` went unclaimed. */
+typedef void gave_up_function(struct bucket *, const void *key,
+                              struct wake_list *);
+
 /* One thread that sleeps; on the heap, because a daemon thread may end with
  * the interpreter while its waiter still stands in a queue. */
 struct waiter {
     struct waiter *next, *previous;
     const void *key;          /* what it waits for, by address */
     PyThread_type_lock alarm; /* held, but for the moment of the wake-up */
-    unsigned long thread;
-    unsigned generation;      /* forks before it took its place */
     nanoseconds fair_at;      /* from here on it has to be handed the lock */
-    PyObject *argument;       /* for unpark()'s callback; borrowed */
-    const char *wants;        /* in words */
-    /* of the thread it waits for, where that is known */
-    const _Atomic unsigned long *holder;
+    unsigned generation;      /* forks before it took its place */
+    gave_up_function *gave_up; /* or NULL */
+    struct cs_thread *sections; /* to be resumed, or NULL */
     bool is_writer;
     bool is_claimed;          /* left the queue, its alarm is about to ring */
     bool is_handed;           /* and the lock is its own */
+    /* for people who ask who waits; the thread keeps `object` alive */
+    PyObject *object;
+    PyInterpreterState *interpreter;
+    unsigned long thread;
+    unsigned long long serial;
+    PyObject *argument;       /* park()'s, for unpark()'s callback */
 };
 
 /* Waiters in the order of arrival. */
@@ -81,20 +87,14 @@ struct wake_list {
 void claim(struct queue *, struct waiter *, struct wake_list *);
 void wake(struct wake_list *);
 
-/* A waiter for one visit; NULL with MemoryError. */
-struct waiter *waiter_take(const void *key, const char *wants);
+/* A waiter for one visit; NULL with an error: no memory, or this thread is
+ * inside a callback of the lot. */
+struct waiter *waiter_take(const void *key, PyObject *object);
 void waiter_give_back(struct waiter *);
 
-enum outcome { WOKEN, TIMED_OUT, INTERRUPTED };
-
-/* Take `waiter` out of its queue, unless it is claimed: then wait for the
- * alarm and return false. Called without the interpreter's lock if late. */
-typedef bool leave_function(struct waiter *);
-
-/* Sleep until claimed, until `deadline`, or until a signal's handler raised.
- * TIMED_OUT has left the queue, INTERRUPTED has not. */
-enum outcome waiter_sleep(struct waiter *, nanoseconds deadline,
-                          bool heeds_signals, leave_function *leave);
+/* Of a sleep: DONE is woken. Of a wait for a lock: DONE is taken.
+ * INTERRUPTED comes with an exception. */
+enum outcome { DONE, TIMED_OUT, INTERRUPTED };
 
 /* A lock that is held for a handful of instructions, never over Python code,
  * with or without the interpreter's lock. */
@@ -114,35 +114,31 @@ struct bucket {
 struct bucket *bucket_lock(const void *key);
 void bucket_unlock(struct bucket *);
 
-/* Called with the bucket locked, when a waiter for its key gave up. */
-typedef void gave_up_function(struct bucket *, const void *key,
-                              struct wake_list *);
+/* Stand in the bucket's queue, and unlock it. */
+void bucket_enter(struct bucket *, struct waiter *);
+/* Sleep there: until claimed, until `deadline`, or until a signal's handler
+ * raised. A waiter that is_claimed when this returns INTERRUPTED has to pass
+ * on what it was given. Suspends the thread's critical sections; giving back
+ * the waiter resumes them. */
+enum outcome bucket_sleep(struct waiter *, nanoseconds deadline,
+                          bool heeds_signals);
 
-/* Unlock the bucket, sleep in it. Where this returns INTERRUPTED, a waiter
- * that is_claimed has to pass on what it was given. */
-enum outcome bucket_sleep(struct bucket *, struct waiter *,
-                          nanoseconds deadline, bool heeds_signals,
-                          gave_up_function *gave_up);
+/* How many of this interpreter wait for `object`, or by address for `key`. */
+Py_ssize_t lot_count(const PyObject *object, const void *key);
+/* Everybody who waits for `key` looks again. */
+void bucket_wake_all(const void *key);
+/* A list of (thread, serial, object) of this interpreter's waiters. */
+PyObject *lot_waits(void);
 
-Py_ssize_t bucket_count(const void *key);
+/* A thread that runs a callback of park() or unpark() may not use the lot:
+ * true with RuntimeError. */
+bool callback_is_running(void);
+void callbacks_after_fork(void);
 
-/* Forget all waiters: they are threads of the parent. */
-void lot_after_fork(void);
 int lot_initialize(void);
 /* Forks up to now, and the thread that came through the last one. */
 unsigned fork_generation(void);
 unsigned long fork_survivor(void);
-
-/* What is waited for, for people: a list of tuples. */
-struct wait_report {
-    unsigned long thread;
-    unsigned long holder; /* 0: unknown */
-    const void *key;
-    const char *wants;
-};
-
-/* At most `size` of those who wait; how many there are. */
-size_t lot_report(struct wait_report *reports, size_t size);
 
 /* -- the byte lock ---------------------------------------------------------- */
 
@@ -155,8 +151,7 @@ enum { LOCKED = 1, PARKED = 2 };
  * LOCKED | PARKED  | held, threads in the lot */
 struct mutex {
     atomic_uchar bits;
-    bool is_unfair;                /* never handed over */
-    _Atomic unsigned long *holder; /* who has it, where somebody notes it */
+    bool is_unfair; /* never handed over */
 };
 
 static inline bool
@@ -180,24 +175,26 @@ mutex_is_locked(struct mutex *mutex)
     return atomic_load_explicit(&mutex->bits, memory_order_acquire) & LOCKED;
 }
 
-/* WOKEN: it is ours. INTERRUPTED: with the handler's exception. */
-enum outcome mutex_lock_slow(struct mutex *, nanoseconds deadline,
-                             bool heeds_signals, const char *wants);
+/* DONE: it is ours. INTERRUPTED: with the handler's exception. */
+enum outcome mutex_lock_slow(struct mutex *, PyObject *object,
+                             nanoseconds deadline, bool heeds_signals);
 
 static inline enum outcome
-mutex_lock(struct mutex *mutex, nanoseconds deadline, const char *wants)
+mutex_lock(struct mutex *mutex, PyObject *object, nanoseconds deadline)
 {
     unsigned char expected = 0;
     if (atomic_compare_exchange_strong_explicit(
             &mutex->bits, &expected, LOCKED, memory_order_acquire,
             memory_order_relaxed)) {
-        return WOKEN;
+        return DONE;
     }
-    return mutex_lock_slow(mutex, deadline, true, wants);
+    return mutex_lock_slow(mutex, object, deadline, true);
 }
 
-/* False where it was not locked; then nothing has changed. */
+/* False with RuntimeError; then nothing has changed. */
 bool mutex_unlock_slow(struct mutex *);
+/* Free, and whoever waits looks again. */
+void mutex_reset(struct mutex *);
 
 static inline bool
 mutex_unlock(struct mutex *mutex)
@@ -211,53 +208,112 @@ mutex_unlock(struct mutex *mutex)
 
 /* -- critical sections ------------------------------------------------------ */
 
-/* Before this thread blocks: unlock what its sections have locked. */
-void sections_suspend(void);
-/* And lock again what the innermost one had. Keeps a raised exception. */
-void sections_resume(void);
+/* Before this thread sleeps: unlock what its sections hold. NULL: it has no
+ * sections. */
+struct cs_thread *sections_suspend(void);
+/* Lock again what the innermost one holds; whatever exception is set stays. */
+void sections_resume(struct cs_thread *);
 
 /* -- types ------------------------------------------------------------------ */
 
-typedef struct {
-    PyObject_HEAD
-    vectorcallfunc call;
+/* How each of our objects begins. */
+#define OBJECT_HEAD \
+    PyObject_HEAD \
+    vectorcallfunc call; \
     PyObject *weak_references;
-    struct mutex mutex;
-} MutexObject;
 
-/* What the module keeps for each interpreter. */
-struct module_state {
-    PyTypeObject *context_type;   /* what __enter__ and __exit__ are */
-    PyTypeObject *mutex_type;
-    PyTypeObject *reader_type, *writer_type;
-    PyTypeObject *section_type;
-    PyTypeObject *rw_type;
-    PyTypeObject *recursive_type;
-    PyTypeObject *event_type, *once_type, *seq_type, *word_type;
-    PyTypeObject *raw_type;
-    PyObject *lock_status[3];     /* by number */
-    PyObject *park_status[4];
-    struct parking *parking;      /* what park() parks in */
+struct object {
+    OBJECT_HEAD
 };
 
-struct module_state *module_state_of(PyObject *module);
+/* For Py_tp_members: where they are. */
+extern PyMemberDef object_members[], context_members[];
+
+struct mutex_object {
+    OBJECT_HEAD
+    struct mutex mutex;
+    _Atomic unsigned long holder; /* who acquired it last */
+};
+
+/* What the module keeps for each interpreter: references, nothing else. */
+struct module_state {
+    PyTypeObject *context_type; /* what __enter__ and __exit__ are */
+    PyTypeObject *timed_type;
+    PyTypeObject *mutex_type;
+    PyTypeObject *rw_type, *view_type;
+    PyTypeObject *write_type;
+    PyTypeObject *thread_type, *section_type;
+    PyTypeObject *word_type;
+    PyObject *lock_status[3]; /* by number */
+    PyObject *park_status[4];
+};
+
+static inline struct module_state *
+module_state(PyObject *module)
+{
+    return PyModule_GetState(module);
+}
 
 int add_locks(PyObject *module);
 int add_rw_mutex(PyObject *module);
+const void *rw_mutex_key(PyObject *rw_mutex);
+const void *rw_view_key(PyObject *view);
 int add_events(PyObject *module);
 int add_seq_lock(PyObject *module);
 int add_sections(PyObject *module);
 int add_parking(PyObject *module);
 
-/* Add a type to the module; `call` makes its instances their own __enter__
- * and __exit__. */
-PyTypeObject *add_type(PyObject *module, PyType_Spec *spec, bool is_context);
+/* Make a type. It goes into the module where `name` is not NULL, and into
+ * `keep` where that is not NULL. */
+int add_type(PyObject *module, const char *name, PyType_Spec *,
+             PyTypeObject **keep);
+/* The same for a type whose objects are their own __enter__ and __exit__. */
+int add_context_type(PyObject *module, const char *name, PyType_Spec *,
+                     PyTypeObject **keep);
+
+/* What `with lock.timed(seconds):` needs to know of a lock. */
+struct timed_verbs {
+    enum outcome (*acquire)(PyObject *lock, nanoseconds deadline);
+    bool (*release)(PyObject *lock);
+};
+
+/* lock.timed(seconds) */
+PyObject *new_timed(PyTypeObject *defining, PyObject *lock,
+                    const struct timed_verbs *, PyObject *const *arguments,
+                    Py_ssize_t count, PyObject *keywords);
+
+/* Of zeros, called without arguments; context objects are given their call. */
+PyObject *new_object(PyTypeObject *, PyObject *arguments, PyObject *keywords);
+PyObject *new_context(PyTypeObject *, PyObject *arguments,
+                      PyObject *keywords, vectorcallfunc call);
+void free_object(PyObject *self);
+
+/* The arguments of function(names[0], ...), the first `required` of them
+ * given for sure; `values` are borrowed or NULL. */
+bool take_arguments(const char *function, const char *const *names,
+                    Py_ssize_t required, PyObject *const *arguments,
+                    Py_ssize_t count, PyObject *keywords, PyObject **values);
+
+/* None, or NULL where `is_done` is false. */
+static inline PyObject *
+none_if(bool is_done)
+{
+    return is_done ? Py_NewRef(Py_None) : NULL;
+}
+
+/* True, False for TIMED_OUT, NULL for INTERRUPTED. */
+static inline PyObject *
+outcome_as_bool(enum outcome outcome)
+{
+    return outcome == INTERRUPTED ? NULL : PyBool_FromLong(outcome == DONE);
+}
+
+/* __enter__ and __exit__ of a context: how many arguments a call has. */
+enum { ENTERS = 0, EXITS = 3 };
+/* Which of them a call is; -1 with TypeError. */
+int context_call(size_t flagged_count, PyObject *keywords);
 
 PyObject *refuse_copy(PyObject *self, PyObject *ignored);
-
-/* An object that takes no arguments. */
-int no_arguments(PyObject *self, PyObject *arguments, PyObject *keywords);
-void free_object(PyObject *self);
 
 #define REFUSE_COPIES \
     {"__copy__", refuse_copy, METH_NOARGS, NULL}, \
@@ -265,7 +321,11 @@ void free_object(PyObject *self);
     {"__reduce__", refuse_copy, METH_NOARGS, NULL}, \
     {"__reduce_ex__", refuse_copy, METH_O, NULL}
 
-#define KEYWORD_METHOD(function) \
+#define KEYWORDS(function) \
     (PyCFunction)(void (*)(void))(function), METH_FASTCALL | METH_KEYWORDS
+/* Also told which class defines it, and so which module it is of. */
+#define OF_CLASS(function) \
+    (PyCFunction)(void (*)(void))(function), \
+        METH_METHOD | METH_FASTCALL | METH_KEYWORDS
 
 #endif

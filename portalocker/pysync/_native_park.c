@@ -1,0 +1,554 @@
+/* AtomicInt, and the parking lot for Python: park, park_if, unpark. */
+#include "_native.h"
+
+/* -- AtomicInt ---------------------------------------------------------------- */
+
+struct word_object {
+    OBJECT_HEAD
+    _Atomic int64_t value;
+};
+
+static inline struct word_object *
+as_word(PyObject *self)
+{
+    return (struct word_object *)self;
+}
+
+/* False with TypeError or OverflowError. */
+static bool
+as_int64(PyObject *number, int64_t *value)
+{
+    PyObject *index = PyNumber_Index(number);
+    if (index == NULL) {
+        return false;
+    }
+    *value = PyLong_AsLongLong(index);
+    Py_DECREF(index);
+    return *value != -1 || !PyErr_Occurred();
+}
+
+static PyObject *
+word_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
+{
+    int64_t value = 0;
+    if ((keywords != NULL && PyDict_Size(keywords) != 0)
+        || PyTuple_Size(arguments) > 1) {
+        PyErr_SetString(PyExc_TypeError,
+                        "AtomicInt() takes at most one argument, its value");
+        return NULL;
+    }
+    if (PyTuple_Size(arguments) == 1
+        && !as_int64(PyTuple_GetItem(arguments, 0), &value)) {
+        return NULL;
+    }
+    PyObject *self = PyType_GenericAlloc(type, 0);
+    if (self != NULL) {
+        atomic_init(&as_word(self)->value, value);
+    }
+    return self;
+}
+
+static PyObject *
+word_load(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromLongLong(atomic_load(&as_word(self)->value));
+}
+
+static PyObject *
+word_int(PyObject *self)
+{
+    return word_load(self, NULL);
+}
+
+static PyObject *
+word_store(PyObject *self, PyObject *number)
+{
+    int64_t value;
+    if (!as_int64(number, &value)) {
+        return NULL;
+    }
+    atomic_store(&as_word(self)->value, value);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+word_exchange(PyObject *self, PyObject *number)
+{
+    int64_t value;
+    if (!as_int64(number, &value)) {
+        return NULL;
+    }
+    return PyLong_FromLongLong(
+        atomic_exchange(&as_word(self)->value, value));
+}
+
+static PyObject *
+word_compare_exchange(PyObject *self, PyObject *const *arguments,
+                      Py_ssize_t count)
+{
+    int64_t expected, desired;
+    if (count != 2) {
+        PyErr_SetString(
+            PyExc_TypeError,
+            "compare_exchange() takes two arguments, expected and desired");
+        return NULL;
+    }
+    if (!as_int64(arguments[0], &expected)
+        || !as_int64(arguments[1], &desired)) {
+        return NULL;
+    }
+    return PyBool_FromLong(atomic_compare_exchange_strong(
+        &as_word(self)->value, &expected, desired));
+}
+
+static bool
+sum_fits(int64_t value, int64_t amount)
+{
+    return amount < 0 ? value >= INT64_MIN - amount
+                      : value <= INT64_MAX - amount;
+}
+
+static PyObject *
+word_fetch_add(PyObject *self, PyObject *const *arguments, Py_ssize_t count)
+{
+    int64_t amount = 1;
+    if (count > 1) {
+        PyErr_SetString(PyExc_TypeError,
+                        "fetch_add() takes at most one argument");
+        return NULL;
+    }
+    if (count == 1 && !as_int64(arguments[0], &amount)) {
+        return NULL;
+    }
+    int64_t value = atomic_load(&as_word(self)->value);
+    do {
+        if (!sum_fits(value, amount)) {
+            PyErr_SetString(PyExc_OverflowError,
+                            "cannot add: the sum needs more than 64 bits");
+            return NULL;
+        }
+    } while (!atomic_compare_exchange_weak(&as_word(self)->value, &value,
+                                           value + amount));
+    return PyLong_FromLongLong(value);
+}
+
+static PyObject *
+word_fetch_and(PyObject *self, PyObject *mask)
+{
+    int64_t bits;
+    if (!as_int64(mask, &bits)) {
+        return NULL;
+    }
+    return PyLong_FromLongLong(
+        atomic_fetch_and(&as_word(self)->value, bits));
+}
+
+static PyObject *
+word_fetch_or(PyObject *self, PyObject *mask)
+{
+    int64_t bits;
+    if (!as_int64(mask, &bits)) {
+        return NULL;
+    }
+    return PyLong_FromLongLong(atomic_fetch_or(&as_word(self)->value, bits));
+}
+
+static PyObject *
+word_repr(PyObject *self)
+{
+    return PyUnicode_FromFormat("<portalocker.pysync.AtomicInt at %p: %lld>",
+                                self,
+                                (long long)atomic_load(&as_word(self)->value));
+}
+
+PyDoc_STRVAR(word_doc,
+"AtomicInt(value=0, /)\n--\n\n"
+"A signed number of 64 bits that changes in one step.");
+
+static PyMethodDef word_methods[] = {
+    {"load", word_load, METH_NOARGS,
+     PyDoc_STR("load($self)\n--\n\nReturn the value.")},
+    {"store", word_store, METH_O,
+     PyDoc_STR("store($self, value, /)\n--\n\nReplace the value.")},
+    {"exchange", word_exchange, METH_O,
+     PyDoc_STR("exchange($self, value, /)\n--\n\n"
+               "Replace the value, return the one before.")},
+    {"compare_exchange",
+     (PyCFunction)(void (*)(void))word_compare_exchange, METH_FASTCALL,
+     PyDoc_STR("compare_exchange($self, expected, desired, /)\n--\n\n"
+               "Replace the value if it is `expected`; say whether it was.")},
+    {"fetch_add", (PyCFunction)(void (*)(void))word_fetch_add, METH_FASTCALL,
+     PyDoc_STR("fetch_add($self, amount=1, /)\n--\n\n"
+               "Add, return the value before.")},
+    {"fetch_and", word_fetch_and, METH_O,
+     PyDoc_STR("fetch_and($self, mask, /)\n--\n\n"
+               "Keep the bits of `mask`, return the value before.")},
+    {"fetch_or", word_fetch_or, METH_O,
+     PyDoc_STR("fetch_or($self, mask, /)\n--\n\n"
+               "Set the bits of `mask`, return the value before.")},
+    REFUSE_COPIES,
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot word_slots[] = {
+    {Py_tp_doc, (char *)word_doc},
+    {Py_tp_new, word_new},
+    {Py_tp_dealloc, free_object},
+    {Py_tp_repr, word_repr},
+    {Py_nb_int, word_int},
+    {Py_tp_members, object_members},
+    {Py_tp_methods, word_methods},
+    {0, NULL},
+};
+
+static PyType_Spec word_spec = {
+    .name = "portalocker.pysync.AtomicInt",
+    .basicsize = sizeof(struct word_object),
+    .flags = Py_TPFLAGS_DEFAULT,
+    .slots = word_slots,
+};
+
+/* -- callbacks ------------------------------------------------------------------ */
+
+/* A key's check() and its unpark()'s fn() never run at once, and nobody parks
+ * between fn() and the wake-up. Bucket locks are not held over Python code:
+ * these mutexes are, one for many keys. */
+enum { CALLBACK_MUTEXES = 257 };
+static struct mutex callback_mutexes[CALLBACK_MUTEXES];
+
+/* What this thread holds while a callback runs. */
+static _Thread_local struct mutex *held;
+
+bool
+callback_is_running(void)
+{
+    if (held != NULL) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "cannot use the parking lot: this thread is inside "
+                        "one of its callbacks");
+    }
+    return held != NULL;
+}
+
+void
+callbacks_after_fork(void)
+{
+    for (int n = 0; n < CALLBACK_MUTEXES; n++) {
+        /* the callback that called fork() goes on in the child */
+        atomic_store_explicit(
+            &callback_mutexes[n].bits,
+            &callback_mutexes[n] == held ? LOCKED : 0, memory_order_relaxed);
+    }
+}
+
+static struct mutex *
+lock_callbacks(const void *key)
+{
+    if (callback_is_running()) {
+        return NULL;
+    }
+    struct mutex *mutex
+        = &callback_mutexes[((uintptr_t)key >> 4) % CALLBACK_MUTEXES];
+    return mutex_lock(mutex, NULL, NEVER) == DONE ? mutex : NULL;
+}
+
+/* Keeps a raised exception. */
+static void
+unlock_callbacks(struct mutex *mutex)
+{
+    PyObject *error, *value, *traceback;
+    PyErr_Fetch(&error, &value, &traceback);
+    mutex_unlock(mutex);
+    PyErr_Restore(error, value, traceback);
+}
+
+/* The first that waits for a Python object as such, in this interpreter:
+ * some objects are the same in all. */
+static struct waiter *
+find_parked(struct bucket *bucket, const PyObject *key)
+{
+    struct waiter *waiter = queue_find(&bucket->queue, key);
+    while (waiter != NULL
+           && waiter->interpreter != PyInterpreterState_Get()) {
+        waiter = queue_find_next(waiter);
+    }
+    return waiter;
+}
+
+/* Claim the first parked; its argument as a new reference. */
+static PyObject *
+claim_parked(const PyObject *key, struct wake_list *woken, bool *has_more)
+{
+    PyObject *argument = Py_None;
+    struct bucket *bucket = bucket_lock(key);
+    struct waiter *waiter = find_parked(bucket, key);
+    *has_more = false;
+    if (waiter != NULL) {
+        argument = waiter->argument;
+        claim(&bucket->queue, waiter, woken);
+        *has_more = find_parked(bucket, key) != NULL;
+    }
+    /* its thread keeps the argument while it waits for the alarm */
+    Py_INCREF(argument);
+    bucket_unlock(bucket);
+    return argument;
+}
+
+/* -- park ------------------------------------------------------------------------- */
+
+/* The numbers of ParkStatus; PARK_ERROR comes with an exception. */
+enum { PARK_OK, PARK_TIMEOUT, PARK_AGAIN, PARK_INTR, PARK_ERROR };
+
+/* In the queue of `key`, with the callbacks' mutex held until we are. */
+static int
+park_locked(struct mutex *mutex, PyObject *key, nanoseconds deadline,
+            PyObject *argument)
+{
+    struct waiter *waiter = waiter_take(key, key);
+    if (waiter == NULL) {
+        unlock_callbacks(mutex);
+        return PARK_ERROR;
+    }
+    waiter->argument = argument;
+    bucket_enter(bucket_lock(key), waiter);
+    unlock_callbacks(mutex);
+    enum outcome outcome = bucket_sleep(waiter, deadline, true);
+    bool wakes_next = outcome == INTERRUPTED && waiter->is_claimed;
+    /* a fork in a handler: the child's queue has forgotten us */
+    bool is_spurious = outcome == DONE && !waiter->is_claimed;
+    waiter_give_back(waiter);
+    if (wakes_next) {
+        struct wake_list woken = {NULL};
+        bool has_more;
+        Py_DECREF(claim_parked(key, &woken, &has_more));
+        wake(&woken);
+    }
+    return outcome == INTERRUPTED ? PARK_ERROR
+           : is_spurious          ? PARK_AGAIN
+           : outcome == DONE      ? PARK_OK
+                                  : PARK_TIMEOUT;
+}
+
+static PyObject *
+park_status(struct module_state *state, int status)
+{
+    return status == PARK_ERROR ? NULL
+                                : Py_NewRef(state->park_status[status]);
+}
+
+/* The lot is entered even where there is no time: AT_ONCE is in the past. */
+static PyObject *
+park(PyObject *module, PyObject *const *arguments, Py_ssize_t count,
+     PyObject *keywords)
+{
+    static const char *const names[]
+        = {"key", "check", "timeout", "arg", NULL};
+    PyObject *values[4];
+    nanoseconds deadline;
+    if (!take_arguments("park", names, 2, arguments, count, keywords, values)
+        || !deadline_of_timeout(values[2], &deadline)) {
+        return NULL;
+    }
+    struct mutex *mutex = lock_callbacks(values[0]);
+    if (mutex == NULL) {
+        return NULL;
+    }
+    held = mutex;
+    PyObject *answer = PyObject_CallNoArgs(values[1]);
+    int wants = answer == NULL ? -1 : PyObject_IsTrue(answer);
+    Py_XDECREF(answer);
+    held = NULL;
+    int status = wants < 0 ? PARK_ERROR : PARK_AGAIN;
+    if (wants > 0) {
+        status = park_locked(mutex, values[0], deadline,
+                             values[3] == NULL ? Py_None : values[3]);
+    }
+    else {
+        unlock_callbacks(mutex);
+    }
+    return park_status(module_state(module), status);
+}
+
+static PyObject *
+park_if(PyObject *module, PyObject *const *arguments, Py_ssize_t count,
+        PyObject *keywords)
+{
+    static const char *const names[]
+        = {"word", "expected", "timeout", "arg", NULL};
+    PyObject *values[4];
+    nanoseconds deadline;
+    int64_t expected;
+    struct module_state *state = module_state(module);
+    if (!take_arguments("park_if", names, 2, arguments, count, keywords,
+                        values)) {
+        return NULL;
+    }
+    if (Py_TYPE(values[0]) != state->word_type) {
+        PyErr_Format(PyExc_TypeError,
+                     "cannot park: %R is not an AtomicInt", values[0]);
+        return NULL;
+    }
+    if (!as_int64(values[1], &expected)
+        || !deadline_of_timeout(values[2], &deadline)) {
+        return NULL;
+    }
+    struct mutex *mutex = lock_callbacks(values[0]);
+    if (mutex == NULL) {
+        return NULL;
+    }
+    int status = PARK_AGAIN;
+    if (atomic_load(&as_word(values[0])->value) == expected) {
+        status = park_locked(mutex, values[0], deadline,
+                             values[3] == NULL ? Py_None : values[3]);
+    }
+    else {
+        unlock_callbacks(mutex);
+    }
+    return park_status(state, status);
+}
+
+/* -- unpark ------------------------------------------------------------------------- */
+
+static PyObject *
+unpark(PyObject *Py_UNUSED(module), PyObject *const *arguments,
+       Py_ssize_t count, PyObject *keywords)
+{
+    static const char *const names[] = {"key", "fn", NULL};
+    PyObject *values[2];
+    if (!take_arguments("unpark", names, 1, arguments, count, keywords,
+                        values)) {
+        return NULL;
+    }
+    struct mutex *mutex = lock_callbacks(values[0]);
+    if (mutex == NULL) {
+        return NULL;
+    }
+    struct wake_list woken = {NULL};
+    bool has_more;
+    PyObject *argument = claim_parked(values[0], &woken, &has_more);
+    bool has_woken = woken.first != NULL;
+    bool failed = false;
+    if (values[1] != NULL && values[1] != Py_None) {
+        held = mutex;
+        PyObject *result = PyObject_CallFunctionObjArgs(
+            values[1], argument, has_more ? Py_True : Py_False, NULL);
+        failed = result == NULL;
+        Py_XDECREF(result);
+        held = NULL;
+    }
+    unlock_callbacks(mutex);
+    wake(&woken);
+    Py_DECREF(argument);
+    return failed ? NULL : PyBool_FromLong(has_woken);
+}
+
+static PyObject *
+unpark_all(PyObject *Py_UNUSED(module), PyObject *key)
+{
+    struct mutex *mutex = lock_callbacks(key);
+    if (mutex == NULL) {
+        return NULL;
+    }
+    long count = 0;
+    struct wake_list woken = {NULL};
+    struct bucket *bucket = bucket_lock(key);
+    struct waiter *waiter;
+    while ((waiter = find_parked(bucket, key)) != NULL) {
+        claim(&bucket->queue, waiter, &woken);
+        count++;
+    }
+    bucket_unlock(bucket);
+    unlock_callbacks(mutex);
+    wake(&woken);
+    return PyLong_FromLong(count);
+}
+
+static PyObject *
+parked_count(PyObject *module, PyObject *key)
+{
+    struct module_state *state = module_state(module);
+    if (callback_is_running()) {
+        return NULL;
+    }
+    const void *address = key;
+    if (Py_TYPE(key) == state->rw_type) {
+        address = rw_mutex_key(key);
+    }
+    else if (Py_TYPE(key) == state->view_type) {
+        address = rw_view_key(key);
+    }
+    return PyLong_FromSsize_t(lot_count(key, address));
+}
+
+static PyObject *
+waits(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return callback_is_running() ? NULL : lot_waits();
+}
+
+static PyObject *
+after_fork(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    /* fork() itself has seen to it */
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"park", KEYWORDS(park),
+     PyDoc_STR("park($module, key, check, timeout=None, arg=None)\n--\n\n"
+               "Sleep until unparked, if check() says so.")},
+    {"park_if", KEYWORDS(park_if),
+     PyDoc_STR("park_if($module, word, expected, timeout=None, arg=None)\n"
+               "--\n\n"
+               "Sleep until unparked, if the word has the expected value.")},
+    {"unpark", KEYWORDS(unpark),
+     PyDoc_STR("unpark($module, key, fn=None)\n--\n\n"
+               "Wake who is parked longest; say whether there was one.")},
+    {"unpark_all", unpark_all, METH_O,
+     PyDoc_STR("unpark_all($module, key)\n--\n\n"
+               "Wake all that are parked; return how many.")},
+    {"parked_count", parked_count, METH_O,
+     PyDoc_STR("parked_count($module, key)\n--\n\n"
+               "Return how many threads wait for `key`, a lock or any "
+               "object.")},
+    {"after_fork", after_fork, METH_NOARGS,
+     PyDoc_STR("after_fork($module)\n--\n\n"
+               "Forget the waiters of the parent; fork() has done it.")},
+    {"_waits", waits, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+/* The members 0 to count - 1 of the enum `name`. */
+static int
+load_members(PyObject *words, const char *name, PyObject **members, int count)
+{
+    PyObject *enumeration = PyObject_GetAttrString(words, name);
+    for (int n = 0; enumeration != NULL && n < count; n++) {
+        members[n] = PyObject_CallFunction(enumeration, "i", n);
+        if (members[n] == NULL) {
+            Py_CLEAR(enumeration);
+        }
+    }
+    Py_XDECREF(enumeration);
+    return enumeration == NULL ? -1 : 0;
+}
+
+int
+add_parking(PyObject *module)
+{
+    struct module_state *state = module_state(module);
+    PyObject *words = PyImport_ImportModule("portalocker.pysync._words");
+    if (words == NULL) {
+        return -1;
+    }
+    int failed = load_members(words, "LockStatus", state->lock_status, 3) < 0
+                 || load_members(words, "ParkStatus", state->park_status, 4)
+                        < 0;
+    Py_DECREF(words);
+    if (failed) {
+        return -1;
+    }
+    return add_type(module, "AtomicInt", &word_spec, &state->word_type) < 0
+               ? -1
+               : PyModule_AddFunctions(module, functions);
+}
