@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         RecursiveMutex,
         RWMutex,
         SeqLockWrite,
+        _waits,
         after_fork,
         park,
         park_if,
@@ -51,6 +52,7 @@ else:
     RawMutex = core.RawMutex
     RecursiveMutex = core.RecursiveMutex
     SeqLockWrite = core.SeqLockWrite
+    _waits = core._waits
     after_fork = core.after_fork
     park = core.park
     park_if = core.park_if

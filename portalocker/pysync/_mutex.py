@@ -31,22 +31,25 @@ class RawMutex(Uncopied):
         '__exit__': 'Unlock.',
         '__weakref__': '',
         '_at_fork_reinit': 'Make it free, in a forked child.',
-        'acquire': 'Lock, waiting for as long as it takes; True.',
         'locked': 'Whether somebody holds it.',
         'release': 'Unlock; RuntimeError if it is not locked.',
     }
 
     def __init__(self) -> None:
         native = allocate_lock()
-        self.acquire = self.__enter__ = native.__enter__
+        self.__enter__ = native.__enter__
         self.__exit__ = native.__exit__
         self.release = native.release
         self.locked = native.locked
         self._at_fork_reinit = native._at_fork_reinit  # type: ignore[attr-defined]
 
+    def acquire(self) -> bool:
+        """Lock, waiting for as long as it takes; True."""
+        return self.__enter__()
+
     def lock(self) -> None:
         """Lock, waiting for as long as it takes."""
-        self.acquire()
+        self.__enter__()
 
     def unlock(self) -> None:
         """Unlock; RuntimeError if it is not locked."""

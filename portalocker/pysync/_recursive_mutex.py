@@ -28,6 +28,9 @@ class RecursiveMutex(Uncopied, RLock):  # type: ignore[misc]
 
     __slots__ = ()
 
+    def __init__(self) -> None:
+        super().__init__()
+
     def lock(self) -> None:
         """Lock, or lock once more, waiting for as long as it takes."""
         self.acquire()

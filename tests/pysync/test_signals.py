@@ -1,0 +1,286 @@
+"""Signals: a handler that returns changes nothing, one that raises ends."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from crew import SHORT, Crew, until
+
+pytestmark = pytest.mark.skipif(
+    sys.platform == 'win32', reason='Windows interrupts nobody'
+)
+
+
+class Boom(Exception):
+    """Raised by a signal handler."""
+
+
+class Interrupter:
+    """Signals for the main thread, while it is inside a function."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._inside: Any = None
+        self._raises = False
+
+    def handle(self, signum: int, frame: Any) -> None:
+        while frame is not None and frame.f_code is not self._inside:
+            frame = frame.f_back
+        if frame is None:
+            return  # it came too early, or too late
+        self.calls += 1
+        if self._raises:
+            self._inside = None  # once
+            raise Boom
+
+    def during(
+        self, fn: Callable[[], Any], *, raises: bool, times: int = 1
+    ) -> Any:
+        """Call `fn` and interrupt it; what it returned, or Boom."""
+        self._raises = raises
+        self.calls = 0
+
+        def inside() -> Any:
+            return fn()
+
+        def send() -> None:
+            while self._inside is not None and self.calls < times:
+                signal.pthread_kill(main, signal.SIGUSR1)
+                time.sleep(SHORT / 5)
+
+        main = threading.main_thread().ident
+        assert main is not None
+        self._inside = inside.__code__
+        try:
+            with Crew() as crew:
+                crew.start(send)
+                try:
+                    return inside()
+                except Boom:
+                    return Boom
+                finally:
+                    self._inside = None
+        finally:
+            assert self.calls
+
+
+@pytest.fixture
+def interrupter() -> Iterator[Interrupter]:
+    interrupter = Interrupter()
+    before = signal.signal(signal.SIGUSR1, interrupter.handle)
+    yield interrupter
+    signal.signal(signal.SIGUSR1, before)
+
+
+def held_elsewhere(crew: Crew, lock: Any, until_set: Any) -> None:
+    """Let another thread hold `lock` until that event."""
+    held = threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            until_set.wait()
+
+    crew.start(hold)
+    held.wait()
+
+
+def locks_of(sync: Any) -> Iterator[Any]:
+    for name in ('Mutex', 'RawMutex', 'RecursiveMutex'):
+        yield getattr(sync, name)()
+
+
+def test_a_raising_handler_ends_the_wait_for_a_lock(
+    sync: Any, interrupter: Interrupter
+) -> None:
+    rw = sync.RWMutex()
+    pairs = [(lock, lock) for lock in locks_of(sync)]
+    pairs += [(rw.writer, rw.reader), (rw.reader, rw.writer)]
+    pairs += [(rw.writer, rw.writer)]
+    for held, wanted in pairs:
+        release = threading.Event()
+        with Crew() as crew:
+            held_elsewhere(crew, held, release)
+            waits: list[Any] = [wanted.acquire, wanted.__enter__]
+            if hasattr(wanted, 'timed'):
+                waits.append(lambda wanted=wanted: wanted.acquire(timeout=60))
+                waits.append(wanted.timed(60).__enter__)
+            for wait in waits:
+                assert interrupter.during(wait, raises=True) is Boom
+                assert sync.parked_count(rw) == 0
+                assert held.locked()
+            release.set()
+        until(lambda held=held: not held.locked())
+        assert wanted.acquire()
+        wanted.release()
+
+
+def test_a_raising_handler_ends_other_waits(
+    sync: Any, interrupter: Interrupter
+) -> None:
+    event, flag, key = sync.Event(), sync.OnceFlag(), object()
+    word, mutex, section = sync.AtomicInt(), sync.Mutex(), None
+    section = sync.CriticalSection(mutex)
+    release = threading.Event()
+    with Crew() as crew:
+        started = threading.Event()
+        crew.start(flag.do, lambda: (started.set(), release.wait()))
+        held_elsewhere(crew, mutex, release)
+        started.wait()
+        for wait in (
+            event.wait,
+            lambda: event.wait(60),
+            lambda: event.wait_timed(-1),
+            lambda: flag.do(int),
+            lambda: sync.park(key, lambda: True),
+            lambda: sync.park(key, lambda: True, 60),
+            lambda: sync.park_if(word, 0),
+            section.__enter__,
+        ):
+            assert interrupter.during(wait, raises=True) is Boom
+            for waited in (event, flag, key, word, mutex):
+                assert sync.parked_count(waited) == 0
+            assert sync.CSThread.current().top() is None
+        release.set()
+    with section:
+        pass
+    event.set()
+    assert event.wait()
+    assert flag.done()
+
+
+def test_a_writer_that_is_interrupted_lets_the_readers_in(
+    sync: Any, interrupter: Interrupter
+) -> None:
+    rw = sync.RWMutex()
+    release = threading.Event()
+    entered: list[int] = []
+
+    def read() -> None:
+        # behind the writer, which is us
+        until(lambda: sync.parked_count(rw))
+        with rw.reader:
+            entered.append(1)
+
+    with Crew() as crew:
+        held_elsewhere(crew, rw.reader, release)
+        crew.start(read)
+        assert interrupter.during(rw.lock, raises=True) is Boom
+        until(lambda: entered)
+        release.set()
+    assert rw.acquire_write(blocking=False)
+
+
+def test_a_handler_that_returns_lets_us_wait_on(
+    sync: Any, interrupter: Interrupter
+) -> None:
+    rw = sync.RWMutex()
+    locks = [*locks_of(sync), rw.writer, rw.reader]
+    for lock in locks:
+        release = threading.Event()
+        held = rw.writer if lock is rw.reader else lock
+        with Crew() as crew:
+            held_elsewhere(crew, held, release)
+
+            def end(release: Any = release) -> None:
+                until(lambda: interrupter.calls >= 5)
+                release.set()
+
+            crew.start(end)
+            assert interrupter.during(lock.acquire, raises=False, times=5)
+        lock.release()
+    event = sync.Event()
+    with Crew() as crew:
+        crew.start(
+            lambda: (until(lambda: interrupter.calls >= 5), event.set())
+        )
+        assert interrupter.during(
+            lambda: event.wait(60), raises=False, times=5
+        )
+
+
+def test_the_time_left_shrinks(sync: Any, interrupter: Interrupter) -> None:
+    """Signals that keep coming do not keep a timeout from ending."""
+    mutex, rw, event = sync.Mutex(), sync.RWMutex(), sync.Event()
+    release = threading.Event()
+    with Crew() as crew:
+        for lock in (mutex, rw.writer):
+            held_elsewhere(crew, lock, release)
+        for wait in (
+            lambda: mutex.acquire(timeout=SHORT * 5),
+            lambda: rw.acquire_read(timeout=SHORT * 5),
+            lambda: rw.acquire_write(timeout=SHORT * 5),
+            lambda: event.wait(SHORT * 5),
+        ):
+            assert not interrupter.during(wait, raises=False, times=9**9)
+        status = interrupter.during(
+            lambda: sync.park(event, lambda: True, SHORT * 5),
+            raises=False,
+            times=9**9,
+        )
+        assert status is sync.ParkStatus.TIMEOUT
+        release.set()
+
+
+def test_a_handler_may_set_what_we_wait_for(
+    sync: Any, interrupter: Interrupter
+) -> None:
+    event = sync.Event()
+    before = signal.signal(signal.SIGUSR2, lambda *_: event.set())
+    try:
+        with Crew() as crew:
+            main = threading.main_thread().ident
+            assert main is not None
+
+            def send() -> None:
+                until(lambda: sync.parked_count(event))
+                signal.pthread_kill(main, signal.SIGUSR2)
+
+            crew.start(send)
+            assert event.wait(60)
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+
+
+def test_resumption_is_not_interrupted(
+    sync: Any, interrupter: Interrupter
+) -> None:
+    """The body of a section never runs on without its mutex."""
+    outer, inner = sync.Mutex(), sync.Mutex()
+    held: list[Any] = []
+    with Crew() as crew:
+
+        def intrude() -> None:
+            # the section that waits for `inner` gave `outer` back: take it
+            # until the main thread has been interrupted
+            until(lambda: not outer.is_locked())
+            outer.lock()
+            inner.unlock()
+            until(lambda: interrupter.calls)
+            held.append('intruder')
+            outer.unlock()
+
+        inner.lock()
+        with sync.CriticalSection(outer):
+            crew.start(intrude)
+            section = sync.CriticalSection(inner)
+            with section:
+                pass_through = section.end
+
+            section.begin(inner)
+
+            def leave() -> None:
+                held.append('leaving')
+                pass_through()
+
+            result = interrupter.during(leave, raises=True)
+            assert result is Boom
+            assert outer.is_locked()
+            assert held == ['leaving', 'intruder']
+        assert not outer.is_locked()
