@@ -90,7 +90,11 @@ class _State:
         writers = [waiter for waiter in line if waiter.is_writer]  # type: ignore[attr-defined]
         if not writers:
             self._hand_to_readers()
-        elif len(gate) == 1:
+        elif len(gate) > 1:
+            # a writer gave up: those it kept waiting join the others
+            for waiter in line[: line.index(writers[0])]:
+                self._hand_to(waiter)  # type: ignore[arg-type]
+        else:
             oldest = min(waiter.since for waiter in line)  # type: ignore[attr-defined]
             if monotonic() - oldest < PATIENCE_SECONDS:
                 gate[0] = False
