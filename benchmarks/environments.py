@@ -19,7 +19,7 @@ def folder_of(rival: rivals.Rival, cache: str) -> str | None:
     An installation found in `cache` is kept; CalledProcessError where pip
     fails.
     """
-    if rival.name == 'ours':
+    if rival.is_ours:
         return PROJECT
     if rival.requirement is None:
         return None

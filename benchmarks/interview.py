@@ -97,7 +97,8 @@ class Interview:
             directory = memory if case.in_memory else disk
             for _ in range(self.asked.rounds(self.quick)):
                 for worker in workers:
-                    self._ask(worker, case, directory)
+                    if worker.name in self.asked.rivals:
+                        self._ask(worker, case, directory)
 
     def _ask(
         self, worker: Worker, case: question.Case, directory: str
@@ -118,16 +119,18 @@ class Interview:
         for name, numbers in answer.items():
             gathered.setdefault(name, []).extend(numbers)
 
+    def all_to(self, case: str) -> dict[str, question.Answer]:
+        """Return every rival's answer to one case."""
+        return {
+            rival: answer
+            for (answered, rival), answer in self.answers.items()
+            if answered == case
+        }
+
     def rows(self) -> list[tuple[str, str, question.Columns]]:
         """Return (case, rival, columns) of whatever was measured."""
         return [
-            (
-                case,
-                rival,
-                self.asked.columns(
-                    answer, self.answers.get((case, question.FLOOR), {})
-                ),
-            )
+            (case, rival, self.asked.compared(answer, self.all_to(case)))
             for (case, rival), answer in self.answers.items()
             if answer
         ]

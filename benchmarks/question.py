@@ -51,6 +51,14 @@ class Question:
 
     title = ''
     goals: ClassVar[Goals] = {}
+    #: who is asked, in the order of the table
+    rivals: tuple[str, ...] = (
+        FLOOR, OURS, 'portalocker', 'filelock', 'fasteners', 'oslo',
+    )  # fmt: skip
+
+    def goal(self, rival: str, case: str, column: str) -> Goal | None:
+        """Return what that number of that rival has to be, if anything."""
+        return self.goals.get((case, column)) if rival == OURS else None
 
     def cases(self, quick: bool) -> list[Case]:
         """Every situation to measure."""
@@ -69,6 +77,10 @@ class Question:
     def columns(self, answer: Answer, floor: Answer) -> Columns:
         """Boil down the numbers of all rounds; `floor` may be empty."""
         raise NotImplementedError
+
+    def compared(self, answer: Answer, answers: dict[str, Answer]) -> Columns:
+        """Boil them down beside the answers of all rivals to the case."""
+        return self.columns(answer, answers.get(FLOOR, {}))
 
 
 def ratio(name: str, answer: Answer, floor: Answer) -> Columns:

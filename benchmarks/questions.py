@@ -7,6 +7,7 @@ import event_loop
 import growth
 import hand_off
 import import_time
+import primitives
 import publication
 import question
 import read_write
@@ -29,4 +30,5 @@ def by_name(thousand: bool = False) -> dict[str, question.Question]:
         'import_time': import_time.ImportTime(),
         'waiters': growth.Waiters(),
         'held': growth.Held(),
+        'primitives': primitives.Primitives(),
     }

@@ -30,6 +30,8 @@ class Rival:
     module_name = ''
     #: whether threads have one object that they can share
     is_shareable = True
+    #: whether it is the tree around this folder
+    is_ours = False
 
     @functools.cached_property
     def module(self) -> Any:
@@ -43,6 +45,18 @@ class Rival:
     def guard(self, path: str) -> AbstractContextManager[Any]:
         """Return what users write after `with`, made anew each time."""
         raise NotImplementedError
+
+    def try_out(self) -> None:
+        """Fail where what is imported is not the library."""
+        self.lock(os.devnull, 1)
+
+    def between_threads(self) -> dict[str, Any]:
+        """Return `words`, as users write them, and the `objects` in them.
+
+        The words are `mutex`, `read` and `write`, which stand behind
+        `with`, and `wait`: for an event that is set. Any may be missing.
+        """
+        return {'words': {}, 'objects': {}}
 
     def reentrant(self, path: str) -> Lockable | None:
         """Return a lock that its holder may take again."""
@@ -141,6 +155,7 @@ class Portalocker(Rival):
 
     name = 'ours'
     module_name = 'portalocker'
+    is_ours = True
 
     def lock(self, path: str, timeout: float) -> Lockable:
         """Return a `Lock`."""
@@ -177,6 +192,42 @@ class Portalocker(Rival):
         """Return an `aio.FileLock`."""
         return importlib.import_module('portalocker.aio').FileLock(path)
 
+    def between_threads(self) -> dict[str, Any]:
+        """Return the primitives of `pysync`, of one implementation."""
+        pysync = importlib.import_module('portalocker.pysync')
+        if pysync.IMPLEMENTATION != self.implementation:
+            raise ImportError(f'pysync is {pysync.IMPLEMENTATION} here')
+        event = pysync.Event()
+        event.set()
+        return {
+            'words': {
+                'mutex': 'mutex',
+                'read': 'rw.reader',
+                'write': 'rw.writer',
+                'wait': 'event.wait()',
+            },
+            'objects': {
+                'mutex': pysync.Mutex(),
+                'rw': pysync.RWMutex(),
+                'event': event,
+            },
+        }
+
+    #: of `pysync`
+    implementation = 'native'
+
+
+class Pure(Portalocker):
+    """This library without its extension."""
+
+    name = 'pure'
+    implementation = 'pure'
+
+    def between_threads(self) -> dict[str, Any]:
+        """Return the primitives of `pysync`, written in Python."""
+        os.environ['PORTALOCKER_NO_EXTENSIONS'] = '1'
+        return super().between_threads()
+
 
 class Released(Portalocker):
     """The newest released library of the same import name."""
@@ -189,6 +240,7 @@ class Released(Portalocker):
 
     name = 'portalocker'
     requirement = 'portalocker'
+    is_ours = False
 
 
 class Filelock(Rival):
@@ -251,6 +303,13 @@ class Fasteners(Rival):
         guard: AbstractContextManager[Any] = self.module.InterProcessLock(path)
         return guard
 
+    def between_threads(self) -> dict[str, Any]:
+        """Return a `ReaderWriterLock`."""
+        return {
+            'words': {'read': 'rw.read_lock()', 'write': 'rw.write_lock()'},
+            'objects': {'rw': self.module.ReaderWriterLock()},
+        }
+
 
 def _fasteners_sides(module: Any, path: str) -> tuple[Lockable, Lockable]:
     lock = module.InterProcessReaderWriterLock(path)
@@ -295,6 +354,65 @@ class Oslo(Rival):
         return guard
 
 
+class Threading(Rival):
+    """The standard library; where readers are wanted, an exclusive lock."""
+
+    name = 'threading'
+    module_name = 'threading'
+
+    def try_out(self) -> None:
+        """Make a lock."""
+        self.module.Lock()
+
+    def between_threads(self) -> dict[str, Any]:
+        """Return a `Lock` and an `Event`."""
+        event = self.module.Event()
+        event.set()
+        return {
+            'words': {
+                'mutex': 'lock',
+                'read': 'lock',
+                'write': 'lock',
+                'wait': 'event.wait()',
+            },
+            'objects': {'lock': self.module.Lock(), 'event': event},
+        }
+
+
+class ReaderWriterLock(Rival):
+    """One of the kinds of lock of `readerwriterlock`."""
+
+    requirement = 'readerwriterlock'
+    module_name = 'readerwriterlock.rwlock'
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def between_threads(self) -> dict[str, Any]:
+        """Return the lock whose name is ours."""
+        return {
+            'words': {'read': 'rw.gen_rlock()', 'write': 'rw.gen_wlock()'},
+            'objects': {'rw': getattr(self.module, self.name)()},
+        }
+
+
+class Aiologic(Rival):
+    """`aiologic`: locks that threads and tasks can share."""
+
+    name = 'aiologic'
+    requirement = 'aiologic'
+    module_name = 'aiologic'
+
+    def between_threads(self) -> dict[str, Any]:
+        """Return a `Lock` and an `Event`."""
+        event = self.module.Event()
+        event.set()
+        return {
+            'words': {'mutex': 'lock', 'wait': 'event.wait()'},
+            'objects': {'lock': self.module.Lock(), 'event': event},
+        }
+
+
 #: in the order of the tables: the floor first, then ours
 RIVALS: dict[str, Rival] = {
     rival.name: rival
@@ -305,5 +423,11 @@ RIVALS: dict[str, Rival] = {
         Filelock(),
         Fasteners(),
         Oslo(),
+        Threading(),
+        Pure(),
+        ReaderWriterLock('RWLockFair'),
+        ReaderWriterLock('RWLockRead'),
+        ReaderWriterLock('RWLockWrite'),
+        Aiologic(),
     )
 }

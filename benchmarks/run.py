@@ -71,6 +71,8 @@ def main() -> int:
     if chosen.report:
         import report  # needs matplotlib: said before minutes have passed
     asked = questions.by_name(chosen.thousand)
+    names = chosen.questions or list(asked)
+    wanted = {name for each in names for name in asked[each].rivals}
     with contextlib.ExitStack() as stack:
         scratch = tempfile.TemporaryDirectory
         disk = stack.enter_context(scratch(dir=chosen.directory))
@@ -83,16 +85,18 @@ def main() -> int:
                 )
             )
             for name in chosen.rivals.split(',')
+            if name in wanted
         ]
-        versions = ', '.join(
-            f'{worker.name} {worker.version}'.strip() for worker in workers
-        )
         failed = False
-        names = chosen.questions or list(asked)
         for number, name in enumerate(names, 1):
             print(f'{number} of {len(names)}: {name}', file=sys.stderr)
             held = interview.Interview(name, asked[name], chosen.quick)
             held.run(workers, disk, memory)
+            versions = ', '.join(
+                f'{worker.name} {worker.version}'.strip()
+                for worker in workers
+                if worker.name in asked[name].rivals
+            )
             place = machine.described(disk, memory) | {'rivals': versions}
             text = f'{table.laid_out(held)}\n{machine.lines_of(place)}\n'
             print(text, flush=True)

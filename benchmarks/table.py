@@ -57,8 +57,8 @@ def numbers(
             cells.append(NOTHING)
             continue
         number = columns[name]
-        goal = held.asked.goals.get((case, name))
-        is_missed = rival == question.OURS and goal and not goal.is_met(number)
+        goal = held.asked.goal(rival, case, name)
+        is_missed = goal is not None and not goal.is_met(number)
         cells.append((MISSED if is_missed else '') + written(number))
     return cells
 

@@ -45,7 +45,7 @@ def introduce(rival: rivals.Rival) -> str:
         raise ImportError(f'{rival.module_name} came from {origin}')
     if rival.requirement:
         return importlib.metadata.version(rival.requirement)
-    rival.lock(os.devnull, 1)
+    rival.try_out()
     return str(getattr(rival.module, '__version__', ''))
 
 
