@@ -25,7 +25,7 @@ typedef int64_t nanoseconds;
 #define SECOND ((nanoseconds)1000000000)
 /* A deadline that never comes, and one that has always been. */
 #define NEVER INT64_MAX
-#define AT_ONCE INT64_MIN
+#define AT_ONCE ((nanoseconds)0)
 /* Who waited this long is handed the lock: nobody overtakes it any more. */
 #define FAIR_AFTER MILLISECOND
 

@@ -8,10 +8,14 @@
  * ... | WAITED        | threads in the lot; all but readers that are not the
  *                     | last to leave need the bucket
  *
- * While nobody waits for more than FAIR_AFTER, who comes first gets it. Then
- * it is handed over: after a writer to all readers that wait, after readers to
- * the writer that has waited longest. */
+ * While nobody waits for longer than OVERTAKEN_FOR, who comes first gets it.
+ * Then it is handed over: after a writer to all readers that wait, after
+ * readers to the writer that has waited longest. */
 enum { WRITTEN = 1, WAITED = 2, READER = 4 };
+
+/* About what a hand-over costs, two switches of threads: less, and short
+ * sections go at its pace; more, and long ones wait for nothing. */
+#define OVERTAKEN_FOR (MILLISECOND / 10)
 
 typedef uintptr_t rw_bits;
 
@@ -63,31 +67,35 @@ somebody_starves(struct bucket *bucket, struct rw_word *rw)
     return waiter != NULL;
 }
 
-/* Claim all that wait, or all readers; return how many. */
-static rw_bits
-claim_all(struct bucket *bucket, struct rw_word *rw, bool only_readers,
-          struct wake_list *woken)
+/* Claim all that wait, for them to try again. */
+static void
+claim_all(struct bucket *bucket, struct rw_word *rw, struct wake_list *woken)
 {
-    rw_bits count = 0;
     struct waiter *waiter = queue_find(&bucket->queue, rw);
     while (waiter != NULL) {
         struct waiter *next = queue_find_next(waiter);
-        if (!only_readers || !waiter->is_writer) {
-            waiter->is_handed = only_readers;
+        claim(&bucket->queue, waiter, woken);
+        waiter = next;
+    }
+}
+
+/* Let waiting readers in beside those who hold it: those in line before
+ * `end`, or all where that is NULL. */
+static void
+hand_to_readers(struct bucket *bucket, struct rw_word *rw,
+                const struct waiter *end, struct wake_list *woken)
+{
+    rw_bits came = 0;
+    struct waiter *waiter = queue_find(&bucket->queue, rw);
+    while (waiter != end) {
+        struct waiter *next = queue_find_next(waiter);
+        if (!waiter->is_writer) {
+            waiter->is_handed = true;
             claim(&bucket->queue, waiter, woken);
-            count++;
+            came += READER;
         }
         waiter = next;
     }
-    return count;
-}
-
-/* Let all waiting readers in beside those who hold it. */
-static void
-hand_to_readers(struct bucket *bucket, struct rw_word *rw,
-                struct wake_list *woken)
-{
-    rw_bits came = READER * claim_all(bucket, rw, true, woken);
     rw_bits waited = queue_find(&bucket->queue, rw) != NULL ? WAITED : 0;
     rw_bits bits = load(rw);
     while (!replace(rw, &bits, ((bits & ~(rw_bits)WAITED) + came) | waited)) {
@@ -111,11 +119,11 @@ grant(struct bucket *bucket, struct rw_word *rw, bool after_writer,
 {
     struct waiter *writer = first_writer(bucket, rw);
     if (!somebody_starves(bucket, rw)) {
-        claim_all(bucket, rw, false, woken);
+        claim_all(bucket, rw, woken);
         atomic_store_explicit(&rw->bits, 0, memory_order_release);
     }
     else if (writer == NULL || (after_writer && a_reader_waits(bucket, rw))) {
-        hand_to_readers(bucket, rw, woken);
+        hand_to_readers(bucket, rw, NULL, woken);
     }
     else {
         writer->is_handed = true;
@@ -126,13 +134,14 @@ grant(struct bucket *bucket, struct rw_word *rw, bool after_writer,
     }
 }
 
-/* Somebody stopped waiting: others may have waited for that one only. */
+/* Somebody stopped waiting. Where readers hold it, those who stood behind a
+ * writer that gave up go in, as far as the next writer. */
 static void
 gave_up(struct bucket *bucket, const void *key, struct wake_list *woken)
 {
     struct rw_word *rw = (struct rw_word *)key;
-    if (!(load(rw) & WRITTEN) && first_writer(bucket, rw) == NULL) {
-        hand_to_readers(bucket, rw, woken);
+    if (!(load(rw) & WRITTEN)) {
+        hand_to_readers(bucket, rw, first_writer(bucket, rw), woken);
     }
     else if (queue_find(&bucket->queue, rw) == NULL) {
         atomic_fetch_and_explicit(&rw->bits, ~(rw_bits)WAITED,
@@ -185,6 +194,7 @@ lock_slow(struct rw_word *rw, PyObject *object, nanoseconds deadline,
         return INTERRUPTED;
     }
     waiter->is_writer = as_writer;
+    waiter->fair_at += OVERTAKEN_FOR - FAIR_AFTER;
     waiter->gave_up = gave_up;
     enum outcome outcome = DONE;
     do {
@@ -315,7 +325,7 @@ downgrade(struct rw_word *rw)
     if (is_written) {
         atomic_store_explicit(&rw->bits, READER | (bits & WAITED),
                               memory_order_release);
-        hand_to_readers(bucket, rw, &woken);
+        hand_to_readers(bucket, rw, NULL, &woken);
     }
     bucket_unlock(bucket);
     wake(&woken);
