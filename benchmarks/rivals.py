@@ -195,7 +195,7 @@ class Portalocker(Rival):
     def between_threads(self) -> dict[str, Any]:
         """Return the primitives of `pysync`, of one implementation."""
         pysync = importlib.import_module('portalocker.pysync')
-        if pysync.IMPLEMENTATION != self.implementation:
+        if self.implementation != pysync.IMPLEMENTATION:
             raise ImportError(f'pysync is {pysync.IMPLEMENTATION} here')
         event = pysync.Event()
         event.set()

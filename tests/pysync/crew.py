@@ -8,6 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 LONG = 20.0  # seconds; only a failure takes as long
+# what an error says of a timeout that is none
+WRONG_TIME = r'(?i)nan|number|timeout|time'
 SHORT = 0.01  # seconds; for waits that are meant to end by the clock
 
 
@@ -43,12 +45,13 @@ class Crew:
             raise self._errors[0]
 
 
-def until(condition: Callable[[], Any]) -> None:
-    """Wait for something that other threads do."""
+def until(condition: Callable[[], Any]) -> Any:
+    """Wait for something that other threads do, and return it."""
     deadline = time.monotonic() + LONG
-    while not condition():
+    while not (reached := condition()):
         assert time.monotonic() < deadline, 'it never happened'
         time.sleep(0.0005)
+    return reached
 
 
 def until_parked(sync: Any, key: object, n: int = 1) -> None:

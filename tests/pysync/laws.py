@@ -103,6 +103,11 @@ def no_wake_up_is_lost(sync: Any, scale: int) -> None:
             sync.unpark_all(key)
 
 
+def write_on(note: list[int] | None, has_more: bool) -> None:
+    if note is not None:
+        note.append(1)
+
+
 @law
 def every_wake_up_reaches_somebody(sync: Any, scale: int) -> None:
     """Timeouts that race with unpark(): what is claimed ends with OK."""
@@ -120,13 +125,9 @@ def every_wake_up_reaches_somebody(sync: Any, scale: int) -> None:
             assert (status is sync.ParkStatus.OK) == bool(note)
             received.fetch_add(len(note))
 
-    def give(note: Any, has_more: bool) -> None:
-        if note is not None:
-            note.append(1)
-
     def wake() -> None:
         for _ in range(1500 * scale):
-            if sync.unpark(key, give):
+            if sync.unpark(key, write_on):
                 woken.fetch_add()
             if chance.random() < 0.3:
                 time.sleep(0.0001)

@@ -18,7 +18,7 @@ SWITCH = 'PORTALOCKER_NO_EXTENSIONS'
 
 def load(implementation: str) -> Any:
     """Return `portalocker.pysync` as it is with that implementation."""
-    if chosen.IMPLEMENTATION == implementation:
+    if implementation == chosen.IMPLEMENTATION:
         return chosen
     if implementation == 'pure':
         return load_pure(FOLDER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from crew import SHORT, Crew, until_parked
+from crew import SHORT, WRONG_TIME, Crew, until_parked
 
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 
@@ -103,7 +103,7 @@ def test_park_if_wants_a_word(sync: Any) -> None:
     with pytest.raises(TypeError):
         sync.park_if(1, 1)
     word = sync.AtomicInt()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=WRONG_TIME):
         sync.park_if(word, 0, float('nan'))
     with pytest.raises(OverflowError):
         sync.park_if(word, 0, 1e300)

@@ -18,7 +18,7 @@ def is_free(mutex: Any) -> bool:
     return not mutex.is_locked()
 
 
-@pytest.mark.parametrize('count', (1, 2, 3))
+@pytest.mark.parametrize('count', [1, 2, 3])
 def test_it_holds_its_mutexes(sync: Any, mutexes: Any, count: int) -> None:
     wanted = mutexes[:count]
     section = sync.CriticalSection(*wanted)
@@ -110,12 +110,11 @@ def test_another_thread_waits_outside(sync: Any, mutexes: Any) -> None:
         with sync.CriticalSection(*wanted):
             entered.append('in')
 
-    with Crew() as crew:
-        with sync.CriticalSection(b):
-            crew.start(enter, a, b)
-            crew.start(enter, b, c)
-            assert entered == []
-            assert b.is_locked()
+    with Crew() as crew, sync.CriticalSection(b):
+        crew.start(enter, a, b)
+        crew.start(enter, b, c)
+        assert entered == []
+        assert b.is_locked()
     assert len(entered) == 2
     assert all(map(is_free, mutexes))
 
@@ -259,12 +258,12 @@ def test_opposite_orders_do_not_deadlock(sync: Any, mutexes: Any) -> None:
 
 @pytest.mark.parametrize(
     'wait',
-    (
+    [
         lambda sync, key, event, rw: sync.park(key, lambda: True),
         lambda sync, key, event, rw: event.wait(),
         lambda sync, key, event, rw: rw.acquire_write(),
         lambda sync, key, event, rw: rw.acquire_read(timeout=20),
-    ),
+    ],
     ids=('park', 'event', 'writer', 'reader'),
 )
 def test_other_waits_suspend_too(sync: Any, mutexes: Any, wait: Any) -> None:

@@ -29,7 +29,7 @@ def test_nobody_waits(sync: Any) -> None:
     assert sync.deadlocks() == []
 
 
-@pytest.mark.parametrize('size', (1, 2, 3))
+@pytest.mark.parametrize('size', [1, 2, 3])
 def test_a_circle_is_told(sync: Any, size: int) -> None:
     for make in kinds(sync):
         locks = [make() for _ in range(size)]
@@ -44,9 +44,7 @@ def test_a_circle_is_told(sync: Any, size: int) -> None:
                 for n in range(size)
             ]
             try:
-                until(lambda: sync.deadlocks())
-                found = []
-                until(lambda: found or found.extend(sync.deadlocks()))
+                found = until(sync.deadlocks)
             finally:
                 stop.set()
         (circle,) = found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from crew import SHORT, Crew, in_thread, until_parked
+from crew import SHORT, WRONG_TIME, Crew, in_thread, until_parked
 
 
 def test_it_happens_once_and_stays(sync: Any) -> None:
@@ -28,9 +28,9 @@ def test_it_happens_once_and_stays(sync: Any) -> None:
 
 @pytest.mark.parametrize(
     ('wait', 'timeouts'),
-    (('wait', [(), (None,), (60,)]), ('wait_timed', [(None,), (-1,), (60,)])),
+    [('wait', [(), (None,), (60,)]), ('wait_timed', [(None,), (-1,), (60,)])],
 )
-@pytest.mark.parametrize('happen', ('set', 'notify'))
+@pytest.mark.parametrize('happen', ['set', 'notify'])
 def test_all_waiters_go_on(
     sync: Any, wait: str, timeouts: Any, happen: str
 ) -> None:
@@ -74,7 +74,7 @@ def test_wrong_timeouts(sync: Any) -> None:
             wait(1e300)
         with pytest.raises(TypeError):
             wait('soon')
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=WRONG_TIME):
         event.wait_timed(float('nan'))
     assert sync.parked_count(event) == 0
 

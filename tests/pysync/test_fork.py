@@ -69,7 +69,7 @@ def test_waiters_of_the_parent_are_forgotten(sync: Any) -> None:
         event.set()
 
 
-@pytest.mark.parametrize('name', ('Mutex', 'RawMutex', 'RecursiveMutex'))
+@pytest.mark.parametrize('name', ['Mutex', 'RawMutex', 'RecursiveMutex'])
 def test_the_thread_that_forked_still_holds(sync: Any, name: str) -> None:
     """And gives the lock to nobody who is not there."""
     lock = getattr(sync, name)()
@@ -85,15 +85,14 @@ def test_the_thread_that_forked_still_holds(sync: Any, name: str) -> None:
         with lock:
             pass
 
-    with Crew() as crew:
-        with lock:
-            for _ in range(3):
-                crew.start(wait)
-            if sync.IMPLEMENTATION == 'native':
-                until_parked(sync, lock, 3)
-            threading.Event().wait(SHORT)  # they lose patience
-            in_child(child)
-            assert lock.locked()
+    with Crew() as crew, lock:
+        for _ in range(3):
+            crew.start(wait)
+        if sync.IMPLEMENTATION == 'native':
+            until_parked(sync, lock, 3)
+        threading.Event().wait(SHORT)  # they lose patience
+        in_child(child)
+        assert lock.locked()
 
 
 def test_rw_mutex_with_a_line(sync: Any) -> None:
@@ -119,14 +118,13 @@ def test_rw_mutex_with_a_line(sync: Any) -> None:
             with side:
                 pass
 
-        with Crew() as crew:
-            with getattr(rw, held):
-                crew.start(visit, rw.writer)
-                until_parked(sync, rw, 1)
-                crew.start(visit, rw.reader)
-                until_parked(sync, rw, 2)
-                threading.Event().wait(SHORT)
-                in_child(child)
+        with Crew() as crew, getattr(rw, held):
+            crew.start(visit, rw.writer)
+            until_parked(sync, rw, 1)
+            crew.start(visit, rw.reader)
+            until_parked(sync, rw, 2)
+            threading.Event().wait(SHORT)
+            in_child(child)
 
 
 def test_a_run_that_the_child_will_never_see_end(sync: Any) -> None:

@@ -47,7 +47,7 @@ def test_native_where_it_could_be_built() -> None:
     assert pysync.IMPLEMENTATION == 'native', 'reinstall: pip install -e .'
 
 
-@pytest.mark.parametrize('value', ('1', 'yes'))
+@pytest.mark.parametrize('value', ['1', 'yes'])
 def test_the_environment_chooses_pure_python(value: str) -> None:
     program = (
         'import sys; from portalocker import pysync as p;'
@@ -58,14 +58,14 @@ def test_the_environment_chooses_pure_python(value: str) -> None:
     assert run(program, **{loading.SWITCH: value}) == f'pure {fair} False'
 
 
-@pytest.mark.parametrize('value', ('', '0'))
+@pytest.mark.parametrize('value', ['', '0'])
 def test_the_switch_can_be_off(value: str) -> None:
     program = 'from portalocker import pysync as p; print(p.IMPLEMENTATION)'
     chosen = run(program, **{loading.SWITCH: value})
     assert chosen == ('native' if loading.load('native') else 'pure')
 
 
-@pytest.mark.parametrize('error', ('ImportError', 'SystemError'))
+@pytest.mark.parametrize('error', ['ImportError', 'SystemError'])
 def test_an_extension_that_cannot_be_loaded_is_left_out(error: str) -> None:
     program = f"""
 import sys

@@ -8,7 +8,7 @@ import weakref
 from typing import Any
 
 import pytest
-from crew import SHORT, Crew, in_thread, until, until_parked
+from crew import SHORT, WRONG_TIME, Crew, in_thread, until, until_parked
 
 
 class Key:
@@ -57,7 +57,7 @@ def test_timeouts(sync: Any) -> None:
     key = Key()
     with pytest.raises(OverflowError):
         sync.park(key, lambda: True, 1e300)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=WRONG_TIME):
         sync.park(key, lambda: True, float('nan'))
     for timeout in (None, -1, -0.001):
         with Crew() as crew:
@@ -229,7 +229,9 @@ def test_callbacks_cannot_use_the_lot(sync: Any) -> None:
         return False
 
     for use in uses:
-        assert sync.park(key, lambda: check(use)) is sync.ParkStatus.AGAIN
+        assert (
+            sync.park(key, lambda use=use: check(use)) is sync.ParkStatus.AGAIN
+        )
         sync.unpark(key, lambda arg, more, use=use: attempt(use))
         # and afterwards all is as before
         assert sync.park(key, lambda: True, 0) is sync.ParkStatus.TIMEOUT

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from crew import SHORT, Crew, in_thread
+from crew import SHORT, WRONG_TIME, Crew, in_thread
 
 LOCK_SHAPED = ('Mutex', 'RecursiveMutex', 'reader', 'writer')
 ONE_HOLDER = ('Mutex', 'RawMutex', 'RecursiveMutex', 'writer')
@@ -36,7 +36,7 @@ def try_from_elsewhere(lock: Any) -> bool:
 
 
 @pytest.mark.parametrize(
-    'lock', ('Mutex', 'RecursiveMutex', 'writer'), indirect=True
+    'lock', ['Mutex', 'RecursiveMutex', 'writer'], indirect=True
 )
 def test_held_in_the_block_and_free_after_it(lock: Any) -> None:
     with lock as entered:
@@ -68,7 +68,7 @@ def test_timeouts_are_read_as_threading_reads_them(lock: Any) -> None:
     assert lock.acquire(timeout=-1)
     lock.release()
     for wrong in ((False, 1), (False, 0), (True, -2), (True, float('nan'))):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=WRONG_TIME):
             lock.acquire(*wrong)
     for huge in (threading.TIMEOUT_MAX * 1.01, 1e300, float('inf')):
         with pytest.raises(OverflowError):
@@ -79,7 +79,7 @@ def test_timeouts_are_read_as_threading_reads_them(lock: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    'lock', ('Mutex', 'RecursiveMutex', 'writer'), indirect=True
+    'lock', ['Mutex', 'RecursiveMutex', 'writer'], indirect=True
 )
 def test_time_over_leaves_the_lock_to_its_holder(lock: Any) -> None:
     with lock:
@@ -101,7 +101,7 @@ def test_timed_block_holds(lock: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    'lock', ('Mutex', 'RecursiveMutex', 'writer'), indirect=True
+    'lock', ['Mutex', 'RecursiveMutex', 'writer'], indirect=True
 )
 def test_timed_block_raises_when_the_time_is_over(lock: Any) -> None:
     def enter() -> None:
@@ -109,12 +109,15 @@ def test_timed_block_raises_when_the_time_is_over(lock: Any) -> None:
             pytest.fail('it is held')
 
     with lock:
-        with pytest.raises(TimeoutError, match='cannot lock <.* after 0.01 s'):
+        assert lock.locked()
+        with pytest.raises(
+            TimeoutError, match=r'cannot lock <.* after 0.01 s'
+        ):
             in_thread(enter)
     assert not lock.locked()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=WRONG_TIME):
         lock.timed(-1)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=WRONG_TIME):
         lock.timed(float('nan'))
 
 
@@ -133,7 +136,7 @@ def test_seed_shaped_methods(sync: Any) -> None:
     mutex.unlock()
     with pytest.raises(RuntimeError):
         mutex.unlock()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=WRONG_TIME):
         mutex.lock_timed(float('nan'))
     with pytest.raises(OverflowError):
         mutex.lock_timed(1e300)
@@ -194,7 +197,7 @@ def test_a_forked_child_may_make_it_free(lock: Any) -> None:
         assert lock.locked()
 
 
-@pytest.mark.parametrize('name', ('Mutex', 'RawMutex'))
+@pytest.mark.parametrize('name', ['Mutex', 'RawMutex'])
 def test_repr_tells_whether_it_is_locked(sync: Any, name: str) -> None:
     mutex = getattr(sync, name)()
     shape = rf' portalocker.pysync.{name} object at {id(mutex):#x}>'

@@ -32,9 +32,9 @@ def make(request: pytest.FixtureRequest, sync: Any) -> Any:
     return lambda: getattr(sync.RWMutex(), name)
 
 
-@pytest.mark.parametrize('duplicate', (copy.copy, copy.deepcopy, pickle.dumps))
+@pytest.mark.parametrize('duplicate', [copy.copy, copy.deepcopy, pickle.dumps])
 def test_it_cannot_be_duplicated(make: Any, duplicate: Any) -> None:
-    with pytest.raises(TypeError, match='cannot copy portalocker.pysync'):
+    with pytest.raises(TypeError, match=r'cannot copy portalocker\.pysync'):
         duplicate(make())
 
 

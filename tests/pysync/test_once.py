@@ -76,7 +76,7 @@ def test_after_a_failure_one_who_waits_runs_its_own(sync: Any) -> None:
     assert flag.done()
 
 
-@pytest.mark.parametrize('error', (Failure, ValueError, KeyboardInterrupt))
+@pytest.mark.parametrize('error', [Failure, ValueError, KeyboardInterrupt])
 def test_a_failure_is_seen_by_its_caller_and_forgotten(
     sync: Any, error: type[BaseException]
 ) -> None:

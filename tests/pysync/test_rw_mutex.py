@@ -130,7 +130,7 @@ def test_a_newcomer_reader_stands_behind_a_waiting_writer(
         line.leave('w')
 
 
-@pytest.mark.parametrize('timeout', (SHORT, 0.3))
+@pytest.mark.parametrize('timeout', [SHORT, 0.3])
 def test_a_writer_that_gives_up_lets_the_readers_in(
     sync: Any, rw: Any, timeout: float
 ) -> None:

@@ -35,7 +35,7 @@ def test_an_abandoned_write_spoils_no_token(lock: Any) -> None:
     assert lock.end_read(token)
 
 
-@pytest.mark.parametrize('end', ('unlock_write', 'abandon_write'))
+@pytest.mark.parametrize('end', ['unlock_write', 'abandon_write'])
 def test_misuse_changes_nothing(lock: Any, end: str) -> None:
     token = lock.begin_read()
     with pytest.raises(RuntimeError, match='release unlocked lock'):
@@ -166,7 +166,7 @@ def test_an_error_from_a_torn_state_is_no_error(lock: Any) -> None:
 
     assert lock.read(look) == 'seen'
     with pytest.raises(LookupError):
-        lock.read(lambda: [][0])
+        lock.read({}.popitem)
     write(lock)
 
 
@@ -192,9 +192,7 @@ def test_leaving_the_loop_lets_writers_write(lock: Any) -> None:
     for _ in lock.reads():
         break
     write(lock)
-    looks = 0
-    for _ in lock.reads():
-        looks += 1
+    for looks, _ in enumerate(lock.reads(), 1):
         if looks == 4:
             break
         in_thread(write, lock)
