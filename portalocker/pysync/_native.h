@@ -123,8 +123,6 @@ void bucket_enter(struct bucket *, struct waiter *);
 enum outcome bucket_sleep(struct waiter *, nanoseconds deadline,
                           bool heeds_signals);
 
-/* How many of this interpreter wait for `object`, or by address for `key`. */
-Py_ssize_t lot_count(const PyObject *object, const void *key);
 /* Everybody who waits for `key` looks again. */
 void bucket_wake_all(const void *key);
 /* A list of (thread, serial, object) of this interpreter's waiters. */
@@ -226,6 +224,12 @@ struct object {
     OBJECT_HEAD
 };
 
+/* The word that decides whether to wait comes right behind; its address is
+ * the key in the lot. */
+#define ASSERT_WORD_FIRST(structure, member) \
+    _Static_assert(offsetof(structure, member) == sizeof(struct object), \
+                   "what is waited for has to come first")
+
 /* For Py_tp_members: where they are. */
 extern PyMemberDef object_members[], context_members[];
 
@@ -235,11 +239,14 @@ struct mutex_object {
     _Atomic unsigned long holder; /* who acquired it last */
 };
 
+ASSERT_WORD_FIRST(struct mutex_object, mutex);
+
 /* What the module keeps for each interpreter: references, nothing else. */
 struct module_state {
     PyTypeObject *context_type; /* what __enter__ and __exit__ are */
     PyTypeObject *timed_type;
-    PyTypeObject *mutex_type;
+    PyTypeObject *mutex_type, *raw_type, *recursive_type;
+    PyTypeObject *event_type, *once_type, *seq_type;
     PyTypeObject *rw_type, *view_type;
     PyTypeObject *write_type;
     PyTypeObject *thread_type, *section_type;

@@ -13,6 +13,7 @@ struct event_object {
     OBJECT_HEAD
     atomic_uchar bits;
 };
+ASSERT_WORD_FIRST(struct event_object, bits);
 
 static inline bool
 is_set(struct event_object *self)
@@ -177,6 +178,7 @@ struct once_object {
     _Atomic once_word word;
     _Atomic unsigned long runner; /* 0 but while its function runs */
 };
+ASSERT_WORD_FIRST(struct once_object, word);
 
 static inline once_word
 once_state(struct once_object *self)
@@ -361,8 +363,11 @@ static PyType_Spec once_spec = {
 int
 add_events(PyObject *module)
 {
-    return add_type(module, "Event", &event_spec, NULL) < 0
-                   || add_type(module, "OnceFlag", &once_spec, NULL) < 0
+    struct module_state *state = module_state(module);
+    return add_type(module, "Event", &event_spec, &state->event_type) < 0
+                   || add_type(module, "OnceFlag", &once_spec,
+                               &state->once_type)
+                          < 0
                ? -1
                : 0;
 }

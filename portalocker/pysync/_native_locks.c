@@ -452,6 +452,7 @@ struct recursive_object {
     /* of locks not yet unlocked; written by the owner */
     _Atomic unsigned long count;
 };
+ASSERT_WORD_FIRST(struct recursive_object, mutex);
 
 static inline unsigned long
 owner_of(struct recursive_object *self)
@@ -780,9 +781,12 @@ add_locks(PyObject *module)
     return add_context_type(module, "Mutex", &mutex_spec,
                             &module_state(module)->mutex_type)
                        < 0
-                   || add_context_type(module, "RawMutex", &raw_spec, NULL) < 0
+                   || add_context_type(module, "RawMutex", &raw_spec,
+                                       &module_state(module)->raw_type)
+                          < 0
                    || add_context_type(module, "RecursiveMutex",
-                                       &recursive_spec, NULL)
+                                       &recursive_spec,
+                                       &module_state(module)->recursive_type)
                           < 0
                ? -1
                : 0;

@@ -429,25 +429,6 @@ bucket_wake_all(const void *key)
     wake(&woken);
 }
 
-Py_ssize_t
-lot_count(const PyObject *object, const void *key)
-{
-    Py_ssize_t count = 0;
-    for (int n = 0; n < BUCKETS; n++) {
-        struct bucket *bucket = &buckets[n].bucket;
-        spin_lock(&bucket->lock);
-        struct waiter *waiter = bucket->queue.first;
-        for (; waiter != NULL; waiter = waiter->next) {
-            if ((waiter->object == object || waiter->key == key)
-                && waiter->interpreter == PyInterpreterState_Get()) {
-                count++;
-            }
-        }
-        spin_unlock(&bucket->lock);
-    }
-    return count;
-}
-
 /* A wait as it was under the bucket's lock. */
 struct seen_wait {
     unsigned long thread;

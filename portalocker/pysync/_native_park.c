@@ -262,12 +262,29 @@ unlock_callbacks(struct mutex *mutex)
     PyErr_Restore(error, value, traceback);
 }
 
-/* The first that waits for a Python object as such, in this interpreter:
- * some objects are the same in all. */
-static struct waiter *
-find_parked(struct bucket *bucket, const PyObject *key)
+/* What threads wait for in a lock of ours; NULL for any other object. */
+static const void *
+key_inside(struct module_state *state, PyObject *object)
 {
-    struct waiter *waiter = queue_find(&bucket->queue, key);
+    PyTypeObject *type = Py_TYPE(object);
+    if (type == state->rw_type) {
+        return rw_mutex_key(object);
+    }
+    if (type == state->view_type) {
+        return rw_view_key(object);
+    }
+    return type == state->mutex_type || type == state->raw_type
+                   || type == state->recursive_type
+                   || type == state->event_type || type == state->once_type
+                   || PyObject_TypeCheck(object, state->seq_type)
+               ? (const char *)object + sizeof(struct object)
+               : NULL;
+}
+
+/* The first of this interpreter: some objects are the same in all. */
+static struct waiter *
+ours_from(struct waiter *waiter)
+{
     while (waiter != NULL
            && waiter->interpreter != PyInterpreterState_Get()) {
         waiter = queue_find_next(waiter);
@@ -275,23 +292,39 @@ find_parked(struct bucket *bucket, const PyObject *key)
     return waiter;
 }
 
-/* Claim the first parked; its argument as a new reference. */
-static PyObject *
-claim_parked(const PyObject *key, struct wake_list *woken, bool *has_more)
+static Py_ssize_t
+count_parked(const void *key)
 {
-    PyObject *argument = Py_None;
+    Py_ssize_t count = 0;
     struct bucket *bucket = bucket_lock(key);
-    struct waiter *waiter = find_parked(bucket, key);
-    *has_more = false;
-    if (waiter != NULL) {
-        argument = waiter->argument;
-        claim(&bucket->queue, waiter, woken);
-        *has_more = find_parked(bucket, key) != NULL;
+    struct waiter *waiter = ours_from(queue_find(&bucket->queue, key));
+    for (; waiter != NULL; waiter = ours_from(queue_find_next(waiter))) {
+        count++;
     }
-    /* its thread keeps the argument while it waits for the alarm */
-    Py_INCREF(argument);
     bucket_unlock(bucket);
-    return argument;
+    return count;
+}
+
+/* Claim at most `most`; return how many. `argument` is the last one's, as a
+ * new reference: its thread keeps it only until the alarm. */
+static Py_ssize_t
+claim_parked(const void *key, Py_ssize_t most, struct wake_list *woken,
+             PyObject **argument)
+{
+    Py_ssize_t count = 0;
+    struct bucket *bucket = bucket_lock(key);
+    struct waiter *waiter = ours_from(queue_find(&bucket->queue, key));
+    while (waiter != NULL && count < most) {
+        struct waiter *next = ours_from(queue_find_next(waiter));
+        if (argument != NULL) {
+            *argument = Py_XNewRef(waiter->argument);
+        }
+        claim(&bucket->queue, waiter, woken);
+        count++;
+        waiter = next;
+    }
+    bucket_unlock(bucket);
+    return count;
 }
 
 /* -- park ------------------------------------------------------------------------- */
@@ -319,8 +352,7 @@ park_locked(struct mutex *mutex, PyObject *key, nanoseconds deadline,
     waiter_give_back(waiter);
     if (wakes_next) {
         struct wake_list woken = {NULL};
-        bool has_more;
-        Py_DECREF(claim_parked(key, &woken, &has_more));
+        claim_parked(key, 1, &woken, NULL);
         wake(&woken);
     }
     return outcome == INTERRUPTED ? PARK_ERROR
@@ -410,8 +442,8 @@ park_if(PyObject *module, PyObject *const *arguments, Py_ssize_t count,
 /* -- unpark ------------------------------------------------------------------------- */
 
 static PyObject *
-unpark(PyObject *Py_UNUSED(module), PyObject *const *arguments,
-       Py_ssize_t count, PyObject *keywords)
+unpark(PyObject *module, PyObject *const *arguments, Py_ssize_t count,
+       PyObject *keywords)
 {
     static const char *const names[] = {"key", "fn", NULL};
     PyObject *values[2];
@@ -419,65 +451,63 @@ unpark(PyObject *Py_UNUSED(module), PyObject *const *arguments,
                         values)) {
         return NULL;
     }
-    struct mutex *mutex = lock_callbacks(values[0]);
+    PyObject *key = values[0];
+    const void *inside = key_inside(module_state(module), key);
+    struct mutex *mutex = lock_callbacks(key);
     if (mutex == NULL) {
         return NULL;
     }
     struct wake_list woken = {NULL};
-    bool has_more;
-    PyObject *argument = claim_parked(values[0], &woken, &has_more);
-    bool has_woken = woken.first != NULL;
+    PyObject *argument = NULL;
+    bool has_woken
+        = claim_parked(key, 1, &woken, &argument) > 0
+          || (inside != NULL
+              && claim_parked(inside, 1, &woken, &argument) > 0);
     bool failed = false;
     if (values[1] != NULL && values[1] != Py_None) {
+        bool has_more = count_parked(key) > 0
+                        || (inside != NULL && count_parked(inside) > 0);
         held = mutex;
         PyObject *result = PyObject_CallFunctionObjArgs(
-            values[1], argument, has_more ? Py_True : Py_False, NULL);
+            values[1], argument == NULL ? Py_None : argument,
+            has_woken && has_more ? Py_True : Py_False, NULL);
         failed = result == NULL;
         Py_XDECREF(result);
         held = NULL;
     }
     unlock_callbacks(mutex);
     wake(&woken);
-    Py_DECREF(argument);
+    Py_XDECREF(argument);
     return failed ? NULL : PyBool_FromLong(has_woken);
 }
 
 static PyObject *
-unpark_all(PyObject *Py_UNUSED(module), PyObject *key)
+unpark_all(PyObject *module, PyObject *key)
 {
+    const void *inside = key_inside(module_state(module), key);
     struct mutex *mutex = lock_callbacks(key);
     if (mutex == NULL) {
         return NULL;
     }
-    long count = 0;
     struct wake_list woken = {NULL};
-    struct bucket *bucket = bucket_lock(key);
-    struct waiter *waiter;
-    while ((waiter = find_parked(bucket, key)) != NULL) {
-        claim(&bucket->queue, waiter, &woken);
-        count++;
+    Py_ssize_t count = claim_parked(key, PY_SSIZE_T_MAX, &woken, NULL);
+    if (inside != NULL) {
+        count += claim_parked(inside, PY_SSIZE_T_MAX, &woken, NULL);
     }
-    bucket_unlock(bucket);
     unlock_callbacks(mutex);
     wake(&woken);
-    return PyLong_FromLong(count);
+    return PyLong_FromSsize_t(count);
 }
 
 static PyObject *
 parked_count(PyObject *module, PyObject *key)
 {
-    struct module_state *state = module_state(module);
     if (callback_is_running()) {
         return NULL;
     }
-    const void *address = key;
-    if (Py_TYPE(key) == state->rw_type) {
-        address = rw_mutex_key(key);
-    }
-    else if (Py_TYPE(key) == state->view_type) {
-        address = rw_view_key(key);
-    }
-    return PyLong_FromSsize_t(lot_count(key, address));
+    const void *inside = key_inside(module_state(module), key);
+    return PyLong_FromSsize_t(
+        count_parked(key) + (inside == NULL ? 0 : count_parked(inside)));
 }
 
 static PyObject *

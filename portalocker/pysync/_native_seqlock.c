@@ -12,6 +12,7 @@ struct seq_object {
     _Atomic uint_least64_t sequence;
     _Atomic unsigned long holder; /* of the mutex; 0: nobody */
 };
+ASSERT_WORD_FIRST(struct seq_object, mutex);
 
 static inline struct seq_object *
 as_seq(PyObject *self)
@@ -329,10 +330,12 @@ static PyType_Spec seq_spec = {
 int
 add_seq_lock(PyObject *module)
 {
-    return add_type(module, "SeqLockWrite", &write_spec,
-                    &module_state(module)->write_type)
+    struct module_state *state = module_state(module);
+    return add_type(module, "SeqLockWrite", &write_spec, &state->write_type)
                        < 0
-                   || add_type(module, "SeqLock", &seq_spec, NULL) < 0
+                   || add_type(module, "SeqLock", &seq_spec,
+                               &state->seq_type)
+                          < 0
                ? -1
                : 0;
 }

@@ -129,7 +129,7 @@ class _State:
         A reader that found the gate shut has announced itself already.
         """
         with _lot.guard:
-            if is_announced:
+            if is_announced and len(self.gate) > 1:
                 self.gate.pop()
             if self._try(is_writer):
                 return True
@@ -184,8 +184,17 @@ class _State:
                 self.gate.pop()
                 self._settle()
 
+    def release_read(self) -> None:
+        """A reader leaves through a gate that is shut."""
+        with _lot.guard:
+            # with a writer inside, who is announced does not hold
+            if self.holder or len(self.gate) == 1:
+                raise RuntimeError(_NOT_LOCKED)
+            self.gate.pop()
+            self._settle()
+
     def reader_left(self) -> None:
-        """A reader has left through a gate that is shut."""
+        """A reader has left while the gate was shut."""
         with _lot.guard:
             self._settle()
 
@@ -275,11 +284,14 @@ class _Reader(_View):
             _error: object = None,
             _traceback: object = None,
         ) -> None:
+            if gate[0]:
+                state.release_read()
+                return
             if gate[-1] is not None:
                 raise RuntimeError(_NOT_LOCKED)
             last = gate.pop()
             if last is not None:
-                # two threads released one reader at the same time
+                # another thread released the same reader meanwhile
                 gate.insert(0, last)
                 raise RuntimeError(_NOT_LOCKED)
             if gate[0]:
