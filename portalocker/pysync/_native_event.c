@@ -210,6 +210,12 @@ runner_is_gone(struct once_object *self, once_word word)
            && runner_of(self) != fork_survivor();
 }
 
+static bool
+is_running(struct once_object *self, once_word word)
+{
+    return (word & RUNNING) && !runner_is_gone(self, word);
+}
+
 /* DONE: look again. */
 static enum outcome
 wait_for_runner(struct once_object *self)
@@ -221,7 +227,7 @@ wait_for_runner(struct once_object *self)
     enum outcome outcome = DONE;
     struct bucket *bucket = bucket_lock(&self->word);
     once_word word = once_state(self);
-    if ((word & RUNNING) && !runner_is_gone(self, word)
+    if (is_running(self, word)
         && atomic_compare_exchange_strong_explicit(
             &self->word, &word, word | WAITED, memory_order_acquire,
             memory_order_acquire)) {
@@ -300,9 +306,11 @@ once_done(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-once_holder(PyObject *self, PyObject *Py_UNUSED(ignored))
+once_holder(PyObject *object, PyObject *Py_UNUSED(ignored))
 {
-    return PyLong_FromUnsignedLong(runner_of((struct once_object *)self));
+    struct once_object *self = (struct once_object *)object;
+    return PyLong_FromUnsignedLong(
+        is_running(self, once_state(self)) ? runner_of(self) : 0);
 }
 
 static PyObject *
@@ -318,12 +326,13 @@ once_at_fork_reinit(PyObject *object, PyObject *Py_UNUSED(ignored))
 static PyObject *
 once_repr(PyObject *object)
 {
-    once_word word = once_state((struct once_object *)object);
-    return PyUnicode_FromFormat(
-        "<portalocker.pysync.OnceFlag at %p: %s>", object,
-        word == HAS_RUN  ? "done"
-        : word & RUNNING ? "running"
-                         : "not run");
+    struct once_object *self = (struct once_object *)object;
+    once_word word = once_state(self);
+    return PyUnicode_FromFormat("<portalocker.pysync.OnceFlag at %p: %s>",
+                                object,
+                                word == HAS_RUN          ? "done"
+                                : is_running(self, word) ? "running"
+                                                         : "not run");
 }
 
 PyDoc_STRVAR(once_doc,
