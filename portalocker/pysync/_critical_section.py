@@ -117,7 +117,7 @@ class CriticalSection(Uncopied):
             raise RuntimeError(f'cannot begin {self!r}: it has begun')
         for mutex in wanted:
             _check_mutex(mutex)
-        if wanted and sections and sections[-1].holds(wanted):
+        if wanted and sections and sections[-1]._holds(wanted):
             self._state = 'nested'
             return
         mutexes = sorted(set(wanted), key=id)
@@ -150,19 +150,19 @@ class CriticalSection(Uncopied):
         self._mutexes = ()
         _suspension.resume_top()
 
-    def holds(self, mutexes: Sequence[Mutex]) -> bool:
+    def _holds(self, mutexes: Sequence[Mutex]) -> bool:
         return self._state == 'held' and all(
             mutex in self._mutexes for mutex in mutexes
         )
 
-    def suspend(self) -> bool:
+    def _suspend(self) -> bool:
         if self._state != 'held':
             return False
         _unlock_all(self._mutexes)
         self._state = 'suspended'
         return True
 
-    def resume(self) -> None:
+    def _resume(self) -> None:
         # The body that goes on needs its mutexes: a signal handler that
         # raises does so after that
         error: BaseException | None = None

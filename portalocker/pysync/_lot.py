@@ -290,9 +290,14 @@ def after_fork() -> None:
         guard.acquire()
     if not depth:
         _runs_callback = False
-    _queues.clear()
     generation += 1
     survivor = get_ident()
+    for queue in list(_queues.values()):
+        for waiter in list(queue):
+            # the thread that forked may have done so while it waited, in
+            # check() or in a signal handler
+            if waiter.thread != survivor:
+                withdraw(waiter)
 
 
 def _depth_of_guard() -> int:

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     class Section(Protocol):
         """What can give its mutexes back, and take them again."""
 
-        def suspend(self) -> bool: ...
-        def resume(self) -> None: ...
+        def _suspend(self) -> bool: ...
+        def _resume(self) -> None: ...
 
 
 class _PerThread(_local):
@@ -43,11 +43,11 @@ def suspend_all() -> None:
     """Give back what the sections of this thread hold."""
     for section in reversed(own.sections):
         # those around a suspended one have been suspended with it
-        if not section.suspend():
+        if not section._suspend():
             break
 
 
 def resume_top() -> None:
     """Take back what the innermost section gave."""
     if own.sections:
-        own.sections[-1].resume()
+        own.sections[-1]._resume()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -229,6 +230,29 @@ def test_wanting_more_than_the_outer_one_has(sync: Any, mutexes: Any) -> None:
     assert all(map(is_free, mutexes))
 
 
+def test_mutexes_are_locked_in_one_order(sync: Any, mutexes: Any) -> None:
+    """While one is awaited, those that come before it are held."""
+    a, b, c = mutexes
+    b.lock()
+    for wanted in itertools.permutations(mutexes):
+        with Crew() as crew:
+            crew.start(enter_and_leave, sync, wanted)
+            # it holds `a` and waits for `b`; `c` comes last
+            until(lambda: a.is_locked() and not c.is_locked())
+            for _ in range(20):
+                assert c.acquire(timeout=0.001)
+                c.unlock()
+                assert a.is_locked()
+            b.unlock()
+        b.lock()
+    b.unlock()
+
+
+def enter_and_leave(sync: Any, wanted: Any) -> None:
+    with sync.CriticalSection(*wanted):
+        pass
+
+
 def test_opposite_orders_do_not_deadlock(sync: Any, mutexes: Any) -> None:
     a, b, c = mutexes
     count = 0
@@ -292,20 +316,26 @@ def test_a_native_mutex_that_is_awaited_suspends(
 ) -> None:
     if sync.IMPLEMENTATION == 'pure':
         pytest.skip('there the interpreter keeps the waiters')
-    for lock in (sync.Mutex(), sync.RecursiveMutex()):
-        in_thread(lock.acquire)
+    for wanted in (sync.Mutex(), sync.RecursiveMutex(), sync.RawMutex()):
+        may_end = sync.Event()
+        held = sync.Event()
         with Crew() as crew:
 
-            def nest(lock: Any = lock) -> None:
-                with sync.CriticalSection(mutexes[0]):
-                    assert not lock.acquire(timeout=60)
+            def hold(lock: Any = wanted, held: Any = held, end: Any = may_end):
+                with lock:
+                    held.set()
+                    end.wait()
 
+            def nest(lock: Any = wanted) -> None:
+                with sync.CriticalSection(mutexes[0]), lock:
+                    assert mutexes[0].is_locked()
+
+            crew.start(hold)
+            held.wait()
             crew.start(nest)
-            until_parked(sync, lock)
+            until_parked(sync, wanted)
             until(lambda: is_free(mutexes[0]))
-            lock._at_fork_reinit()
-            sync.unpark_all(lock)
-            break
+            may_end.set()
 
 
 def test_waits_that_the_package_does_not_know(sync: Any, mutexes: Any) -> None:

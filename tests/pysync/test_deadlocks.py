@@ -17,8 +17,9 @@ def kinds(sync: Any) -> list[Any]:
     return makers
 
 
-def hold_then_want(first: Any, want: Any, stop: Any) -> None:
+def hold_then_want(first: Any, want: Any, stop: Any, all_hold: Any) -> None:
     with first:
+        all_hold.wait()
         while not stop.is_set():
             if want.acquire(timeout=SHORT * 20):
                 want.release()
@@ -35,11 +36,15 @@ def test_a_circle_is_told(sync: Any, size: int) -> None:
         locks = [make() for _ in range(size)]
         if size == 1 and hasattr(locks[0], 'is_locked_by'):
             continue  # it does not wait for itself
-        stop = threading.Event()
+        stop, all_hold = threading.Event(), threading.Barrier(size)
         with Crew() as crew:
             threads = [
                 crew.start(
-                    hold_then_want, locks[n], locks[(n + 1) % size], stop
+                    hold_then_want,
+                    locks[n],
+                    locks[(n + 1) % size],
+                    stop,
+                    all_hold,
                 )
                 for n in range(size)
             ]
@@ -62,7 +67,13 @@ def test_a_chain_is_no_circle(sync: Any) -> None:
     first.lock()
     stop = threading.Event()
     with Crew() as crew:
-        crew.start(hold_then_want, second.writer, first.writer, stop)
+        crew.start(
+            hold_then_want,
+            second.writer,
+            first.writer,
+            stop,
+            threading.Barrier(1),
+        )
         until_parked(sync, first)
         crew.start(second.acquire_read, True, 20)
         until_parked(sync, second)

@@ -238,17 +238,41 @@ def test_fork_inside_a_callback(sync: Any) -> None:
         return False
 
     children: list[int] = []
-    sync.park(key, fork_here)
-    if os.getpid() != parent:
-        status = 1
-        try:
+    status = 1
+    try:
+        sync.park(key, fork_here)
+        if os.getpid() != parent:
             signal.alarm(LIMIT)
             use()
             status = 0
-        finally:
+    finally:
+        if os.getpid() != parent:
+            traceback.print_exc()
             os._exit(status)
     _, status = os.waitpid(children[0], 0)
     assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_fork_while_another_thread_is_inside(sync: Any) -> None:
+    """What keeps the lot closed in the parent is not there in the child."""
+    key = object()
+    inside, may_end = threading.Event(), threading.Event()
+
+    def check() -> bool:
+        inside.set()
+        may_end.wait()
+        return False
+
+    def child() -> None:
+        assert sync.unpark(key) is False
+        assert sync.park(key, lambda: True, SHORT) is sync.ParkStatus.TIMEOUT
+        assert sync.park(key, lambda: False) is sync.ParkStatus.AGAIN
+
+    with Crew() as crew:
+        crew.start(sync.park, key, check)
+        inside.wait()
+        in_child(child)
+        may_end.set()
 
 
 def test_fork_while_the_lot_is_busy(sync: Any) -> None:

@@ -126,7 +126,6 @@ def test_types_have_the_methods_of_the_stub(sync: Any, name: str) -> None:
     inside = {'abandon'} if name == 'SeqLockWrite' else set()
     extra = {
         'SeqLock': {'read', 'reads'},
-        'CriticalSection': {'holds', 'resume', 'suspend'},
     }.get(name, inside)
     assert public <= stub_names(name) | extra
 

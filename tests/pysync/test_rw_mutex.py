@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -107,6 +108,28 @@ def test_misuse_changes_nothing(rw: Any) -> None:
             release()
     with rw.writer:
         pass
+
+
+def test_misuse_is_seen_before_anything_changes(sync: Any, rw: Any) -> None:
+    """No reader slips in while a release is refused."""
+    stop = []
+    slipped_in = []
+
+    def try_to_read() -> None:
+        while not stop:
+            if rw.acquire_read(blocking=False):
+                slipped_in.append(1)
+
+    rw.lock()
+    with Crew() as crew:
+        for _ in range(2):
+            crew.start(try_to_read)
+        for _ in range(3000):
+            with contextlib.suppress(RuntimeError):
+                rw.release_read()
+        stop.append(1)
+    assert not slipped_in
+    rw.unlock()
 
 
 def test_another_thread_may_release(rw: Any) -> None:
