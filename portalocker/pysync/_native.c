@@ -331,7 +331,11 @@ timed_dealloc(PyObject *object)
     free_object(object);
 }
 
+PyDoc_STRVAR(timed_doc,
+"One block that waits for its lock no longer than it may: lock.timed().");
+
 static PyType_Slot timed_slots[] = {
+    {Py_tp_doc, (char *)timed_doc},
     {Py_tp_dealloc, timed_dealloc},
     {Py_tp_call, PyVectorcall_Call},
     {Py_tp_members, context_members},

@@ -576,7 +576,11 @@ static PyMethodDef thread_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+PyDoc_STRVAR(thread_doc,
+"The critical sections that one thread has begun.");
+
 static PyType_Slot thread_slots[] = {
+    {Py_tp_doc, (char *)thread_doc},
     {Py_tp_dealloc, thread_dealloc},
     {Py_tp_members, object_members},
     {Py_tp_methods, thread_methods},

@@ -266,7 +266,11 @@ static PyMethodDef write_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+PyDoc_STRVAR(write_doc,
+"One block in which a SeqLock's data is written: lock.write().");
+
 static PyType_Slot write_slots[] = {
+    {Py_tp_doc, (char *)write_doc},
     {Py_tp_dealloc, write_dealloc},
     {Py_tp_members, object_members},
     {Py_tp_methods, write_methods},
