@@ -82,6 +82,32 @@ def windows(session: nox.Session) -> None:
 
 
 @nox.session
+@nox.parametrize('sanitizer', ['address', 'thread'])
+def sanitized(session: nox.Session, sanitizer: str) -> None:
+    """Run the tests of `pysync` on an extension that is watched; gcc."""
+    session.install('setuptools', '.[tests]')
+    session.run(
+        *('bash', '.ci/sanitized', sanitizer, '-k', 'native'),
+        *session.posargs,
+        external=True,
+    )
+
+
+@nox.session(venv_backend='none')
+def free_threaded(session: nox.Session) -> None:
+    """Build a CPython without the GIL, then test `pysync` on it; Debian."""
+    folder = os.path.abspath('.nox/python3.13t')
+    session.run('bash', '.ci/free_threaded', folder)
+    python = os.path.join(folder, 'venv', 'bin', 'python')
+    session.run(f'{folder}/bin/python3.13t', '-m', 'venv', f'{folder}/venv')
+    # without what has no wheel for it: hypothesis, the server's client
+    requirements = ['setuptools', 'pytest', 'pytest-timeout', 'pytest-xdist']
+    session.run(python, '-m', 'pip', 'install', '-q', *requirements)
+    session.run(python, '-m', 'pip', 'install', '-q', '--no-deps', '-e', '.')
+    session.run(*(python, '-m', 'pytest', 'tests/pysync'), *session.posargs)
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Measure us beside the others; see benchmarks/README.rst."""
     session.install('-e', '.[benchmarks]')
