@@ -90,7 +90,8 @@ void wake(struct wake_list *);
 /* A waiter for one visit; NULL with an error: no memory, or this thread is
  * inside a callback of the lot. */
 struct waiter *waiter_take(const void *key, PyObject *object);
-void waiter_give_back(struct waiter *);
+/* And resume the sections: false if that raised. */
+bool waiter_give_back(struct waiter *);
 
 /* Of a sleep: DONE is woken. Of a wait for a lock: DONE is taken.
  * INTERRUPTED comes with an exception. */
@@ -209,8 +210,9 @@ mutex_unlock(struct mutex *mutex)
 /* Before this thread sleeps: unlock what its sections hold. NULL: it has no
  * sections. */
 struct cs_thread *sections_suspend(void);
-/* Lock again what the innermost one holds; whatever exception is set stays. */
-void sections_resume(struct cs_thread *);
+/* Lock again what the innermost one holds, for sure. A signal's handler may
+ * raise meanwhile: false with its exception, unless one was set before. */
+bool sections_resume(struct cs_thread *);
 
 /* -- types ------------------------------------------------------------------ */
 

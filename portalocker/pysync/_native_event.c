@@ -42,8 +42,7 @@ wait_slow(struct event_object *self, nanoseconds deadline)
         bucket_enter(bucket, waiter);
         outcome = bucket_sleep(waiter, deadline, true);
     }
-    waiter_give_back(waiter);
-    return outcome;
+    return waiter_give_back(waiter) ? outcome : INTERRUPTED;
 }
 
 /* The truth, however the wait ended. */
@@ -237,8 +236,7 @@ wait_for_runner(struct once_object *self)
     else {
         bucket_unlock(bucket);
     }
-    waiter_give_back(waiter);
-    return outcome;
+    return waiter_give_back(waiter) ? outcome : INTERRUPTED;
 }
 
 /* Become the runner: true. False: it has run, or with an exception. */

@@ -151,7 +151,12 @@ mutex_lock_slow(struct mutex *mutex, PyObject *object, nanoseconds deadline,
             break;
         }
     }
-    waiter_give_back(waiter);
+    if (!waiter_give_back(waiter)) {
+        if (outcome == DONE) {
+            mutex_unlock(mutex);
+        }
+        return INTERRUPTED;
+    }
     return outcome;
 }
 

@@ -302,7 +302,7 @@ waiter_take(const void *key, PyObject *object)
     return waiter;
 }
 
-void
+bool
 waiter_give_back(struct waiter *waiter)
 {
     struct cs_thread *sections = waiter->sections;
@@ -310,9 +310,7 @@ waiter_give_back(struct waiter *waiter)
     waiter->next = spare_waiters;
     spare_waiters = waiter;
     spin_unlock(&spare_lock);
-    if (sections != NULL) {
-        sections_resume(sections);
-    }
+    return sections == NULL || sections_resume(sections);
 }
 
 /* -- buckets ------------------------------------------------------------------ */

@@ -346,19 +346,21 @@ park_locked(struct mutex *mutex, PyObject *key, nanoseconds deadline,
     bucket_enter(bucket_lock(key), waiter);
     unlock_callbacks(mutex);
     enum outcome outcome = bucket_sleep(waiter, deadline, true);
-    bool wakes_next = outcome == INTERRUPTED && waiter->is_claimed;
-    /* a fork in a handler: the child's queue has forgotten us */
-    bool is_spurious = outcome == DONE && !waiter->is_claimed;
-    waiter_give_back(waiter);
-    if (wakes_next) {
+    bool is_claimed = waiter->is_claimed;
+    if (!waiter_give_back(waiter)) {
+        outcome = INTERRUPTED;
+    }
+    if (outcome == INTERRUPTED && is_claimed) {
+        /* the next one's turn */
         struct wake_list woken = {NULL};
         claim_parked(key, 1, &woken, NULL);
         wake(&woken);
     }
     return outcome == INTERRUPTED ? PARK_ERROR
-           : is_spurious          ? PARK_AGAIN
-           : outcome == DONE      ? PARK_OK
-                                  : PARK_TIMEOUT;
+           : outcome == TIMED_OUT ? PARK_TIMEOUT
+           /* a fork in a handler: the child's queue has forgotten us */
+           : is_claimed ? PARK_OK
+                        : PARK_AGAIN;
 }
 
 static PyObject *

@@ -210,7 +210,12 @@ lock_slow(struct rw_word *rw, PyObject *object, nanoseconds deadline,
             as_writer ? unlock_write(rw) : unlock_read(rw);
         }
     } while (outcome == DONE && !waiter->is_handed);
-    waiter_give_back(waiter);
+    if (!waiter_give_back(waiter)) {
+        if (outcome == DONE) {
+            as_writer ? unlock_write(rw) : unlock_read(rw);
+        }
+        return INTERRUPTED;
+    }
     return outcome;
 }
 

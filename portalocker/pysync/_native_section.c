@@ -146,15 +146,24 @@ lock_all(struct section *section)
     return true;
 }
 
-/* Lock `mutex`, whatever happens: the code that goes on relies on it. */
+/* Lock `mutex`, whatever happens: the code that goes on relies on it. The
+ * first exception that came meanwhile is put into `error`. */
 static void
-lock_for_sure(struct mutex_object *mutex)
+lock_for_sure(struct mutex_object *mutex, PyObject *error[3])
 {
-    while (!mutex_try(&mutex->mutex)
-           && mutex_lock_slow(&mutex->mutex, (PyObject *)mutex, NEVER, false)
-                  != DONE) {
-        /* no memory for a waiter: let others run, then try again */
-        PyErr_Clear();
+    while (mutex_lock(&mutex->mutex, (PyObject *)mutex, NEVER) != DONE) {
+        PyObject *raised[3];
+        PyErr_Fetch(&raised[0], &raised[1], &raised[2]);
+        bool is_first = error[0] == NULL;
+        for (int n = 0; n < 3; n++) {
+            if (is_first) {
+                error[n] = raised[n];
+            }
+            else {
+                Py_XDECREF(raised[n]);
+            }
+        }
+        /* where there was no memory for a waiter, others have to run */
         Py_BEGIN_ALLOW_THREADS
         Py_END_ALLOW_THREADS
     }
@@ -181,22 +190,25 @@ sections_suspend(void)
     return thread;
 }
 
-void
+bool
 sections_resume(struct cs_thread *thread)
 {
     struct section *section = thread->top;
     if (section == NULL || section->state != SUSPENDED) {
-        return;
+        return true;
     }
-    PyObject *error, *value, *traceback;
-    PyErr_Fetch(&error, &value, &traceback);
+    PyObject *error[3];
+    PyErr_Fetch(&error[0], &error[1], &error[2]);
+    bool is_new = error[0] == NULL;
     section->state = TAKING;
     for (Py_ssize_t n = 0; n < section->count; n++) {
-        lock_for_sure(section->mutexes[n]);
+        lock_for_sure(section->mutexes[n], error);
     }
     note_holder(section);
     section->state = HELD;
-    PyErr_Restore(error, value, traceback);
+    bool has_raised = is_new && error[0] != NULL;
+    PyErr_Restore(error[0], error[1], error[2]);
+    return !has_raised;
 }
 
 /* -- the stack ------------------------------------------------------------------ */
@@ -282,8 +294,7 @@ end(struct section *self)
     }
     bool is_done = self->state != HELD || unlock_all(self, self->count);
     pop(thread);
-    sections_resume(thread);
-    return is_done;
+    return sections_resume(thread) && is_done;
 }
 
 /* -- CriticalSection ------------------------------------------------------------ */
