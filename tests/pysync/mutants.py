@@ -56,7 +56,7 @@ MUTANTS = [
         '_once_flag.py',
         'self._generation == _lot.generation',
         'True',
-        'test_fork.test_a_run_that_the_child_will_never_see_end',
+        'test_forked_child.test_a_run_that_the_child_will_never_see_end',
     ),
     Mutant(
         'sections: bookkeeping only',
@@ -106,7 +106,7 @@ MUTANTS = [
         '_critical_section.py',
         'error = raised',
         'raise',
-        'test_signals.test_resumption_is_not_interrupted',
+        'test_interruption.test_resumption_is_not_interrupted',
     ),
     Mutant(
         'lot: last in, first out',
@@ -209,14 +209,14 @@ MUTANTS = [
         '_lot.py',
         'if waiter.thread != survivor:',
         'if False:',
-        'test_fork.test_waiters_of_the_parent_are_forgotten',
+        'test_forked_child.test_waiters_of_the_parent_are_forgotten',
     ),
     Mutant(
         'lot: the child keeps the guard as it was',
         '_lot.py',
         '    guard._at_fork_reinit()  # type: ignore[attr-defined]\n',
         '',
-        'test_fork.test_fork_while_another_thread_is_inside',
+        'test_forked_child.test_fork_while_another_thread_is_inside',
     ),
     Mutant(
         'event: it is not told',
@@ -270,7 +270,7 @@ MUTANTS = [
             elif not""",
         """                pass
             elif not""",
-        'test_signals.test_a_writer_that_is_interrupted_lets_the_readers_in',
+        'test_interruption.test_a_writer_that_is_interrupted_lets_the_readers_in',
     ),
     Mutant(
         'rw: only all writers that give up let readers in',
