@@ -6,6 +6,7 @@ an installation without the extension.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 
@@ -18,7 +19,7 @@ else:
     core = None
     if os.environ.get('PORTALOCKER_NO_EXTENSIONS', '0') in {'', '0'}:
         try:
-            from . import _native as core
+            core = importlib.import_module('._native', __package__)
         except (ImportError, SystemError):
             # SystemError: an extension of a build with the GIL, in one without
             pass

@@ -11,7 +11,7 @@ from ._shapes import Uncopied, name_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Self
+    from typing import Any, Self
 
 
 class CSThread(Uncopied):
@@ -43,7 +43,8 @@ class CSThread(Uncopied):
 class _PerThread(_local):
     def __init__(self) -> None:
         self.thread = object.__new__(CSThread)
-        self.thread._sections = _suspension.own.sections  # type: ignore[assignment]
+        sections: Any = _suspension.own.sections
+        self.thread._sections = sections
 
 
 _own = _PerThread()

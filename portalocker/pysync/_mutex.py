@@ -8,6 +8,10 @@ from ._shapes import Uncopied, name_of, wait_seconds
 from ._timed import Timed
 from ._words import LockFlags, LockStatus
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class RawMutex(Uncopied):
     """The cheapest lock: no timeout, no try, no order among its waiters.
@@ -36,12 +40,12 @@ class RawMutex(Uncopied):
     }
 
     def __init__(self) -> None:
-        native = allocate_lock()
+        native: Any = allocate_lock()
         self.__enter__ = native.__enter__
         self.__exit__ = native.__exit__
         self.release = native.release
         self.locked = native.locked
-        self._at_fork_reinit = native._at_fork_reinit  # type: ignore[attr-defined]
+        self._at_fork_reinit = native._at_fork_reinit
 
     def acquire(self) -> bool:
         """Lock, waiting for as long as it takes; True."""
@@ -91,13 +95,13 @@ class Mutex(Uncopied):
     }
 
     def __init__(self) -> None:
-        native = allocate_lock()
+        native: Any = allocate_lock()
         self.__enter__ = native.__enter__
         self.__exit__ = native.__exit__
         self.acquire = native.acquire
         self.release = native.release
         self.locked = self.is_locked = native.locked
-        self._at_fork_reinit = native._at_fork_reinit  # type: ignore[attr-defined]
+        self._at_fork_reinit = native._at_fork_reinit
 
     def lock(self) -> None:
         """Lock, waiting for as long as it takes."""
@@ -109,7 +113,7 @@ class Mutex(Uncopied):
 
     def try_lock(self) -> bool:
         """Lock if it is free; never waits."""
-        return self.acquire(blocking=False)
+        return bool(self.acquire(blocking=False))
 
     def lock_timed(
         self, timeout: float | None, flags: int = LockFlags.DETACH

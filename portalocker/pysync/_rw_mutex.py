@@ -13,6 +13,7 @@ from ._timed import Timed
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 PATIENCE_SECONDS = 0.001  # whoever has waited longer is handed the lock
 
@@ -83,26 +84,26 @@ class _State:
         if self.holder:
             return
         gate = self.gate
-        line = list(_lot.queue_of(self))
+        line: list[Any] = list(_lot.queue_of(self))
         if not line:
             gate[0] = False
             return
-        writers = [waiter for waiter in line if waiter.is_writer]  # type: ignore[attr-defined]
+        writers = [waiter for waiter in line if waiter.is_writer]
         if not writers:
             self._hand_to_readers()
         elif len(gate) > 1:
             # a writer gave up: those it kept waiting join the others
             for waiter in line[: line.index(writers[0])]:
-                self._hand_to(waiter)  # type: ignore[arg-type]
+                self._hand_to(waiter)
         else:
-            oldest = min(waiter.since for waiter in line)  # type: ignore[attr-defined]
+            oldest = min(waiter.since for waiter in line)
             if monotonic() - oldest < PATIENCE_SECONDS:
                 gate[0] = False
                 _lot.wake_all(self)
             elif after_writer and len(writers) < len(line):
                 self._hand_to_readers()
             else:
-                self._hand_to(writers[0])  # type: ignore[arg-type]
+                self._hand_to(writers[0])
 
     def _hand_to_readers(self) -> None:
         for waiter in list(_lot.queue_of(self)):

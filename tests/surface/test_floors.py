@@ -86,7 +86,9 @@ def _read_row(line: str) -> tuple[list[str], bool]:
 
 def place(name: ModuleName) -> Place | None:
     """Return where a module lives, or None where nobody planned it."""
-    file = modules()[name].relative_to(PACKAGE).as_posix()
+    # an extension module has no file of Python
+    path = modules().get(name, PACKAGE.joinpath(*name.split('.')))
+    file = path.relative_to(PACKAGE).as_posix()
     for planned, its_place in plan().items():
         pattern = planned + '*' if planned.endswith('/') else planned
         if fnmatch.fnmatchcase(file, pattern):
