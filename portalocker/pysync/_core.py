@@ -19,7 +19,7 @@ else:
     core = None
     if os.environ.get('PORTALOCKER_NO_EXTENSIONS', '0') in {'', '0'}:
         try:
-            core = importlib.import_module('._native', __package__)
+            core = importlib.import_module(f'{__package__}._native')
         except (ImportError, SystemError):
             # SystemError: an extension of a build with the GIL, in one without
             pass

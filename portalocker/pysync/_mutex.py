@@ -49,7 +49,7 @@ class RawMutex(Uncopied):
 
     def acquire(self) -> bool:
         """Lock, waiting for as long as it takes; True."""
-        return self.__enter__()
+        return bool(self.__enter__())
 
     def lock(self) -> None:
         """Lock, waiting for as long as it takes."""
