@@ -486,7 +486,6 @@ def an_exception_leaves_no_lock_held(sync: Any, scale: int) -> None:
 
     def handler(signum: int, frame: Any) -> None:
         if armed[0]:
-            armed[0] = False
             raise Boom
 
     signal.signal(signal.SIGALRM, handler)
@@ -495,7 +494,8 @@ def an_exception_leaves_no_lock_held(sync: Any, scale: int) -> None:
         for n in range(120 * scale):
             try:
                 armed[0] = True
-                signal.setitimer(signal.ITIMER_REAL, 0.00002 + n % 7 / 30000)
+                first = 0.00002 + n % 7 / 30000
+                signal.setitimer(signal.ITIMER_REAL, first, 0.5)
                 block = make()
                 while True:
                     with block:
@@ -503,7 +503,7 @@ def an_exception_leaves_no_lock_held(sync: Any, scale: int) -> None:
                     with make():
                         pass
             except Boom:
-                pass
+                armed[0] = False
             leaks += is_held()
             assert not leaks, (make, block)
 
