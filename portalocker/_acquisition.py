@@ -11,6 +11,7 @@ import time
 
 from . import (
     _file_identity,
+    _listening,
     _opening,
     _owner,
     _wakeup,
@@ -199,6 +200,10 @@ def let_go(
     Raises, after the release, where data could not be written; other failures
     are told to `log`.
     """
+    if holding.counted is not None:
+        with _listening.Releasing(holding):
+            let_go(holding, path, log)
+        return
     fh = holding.fh
     unwritten: OSError | None = None
     try:
@@ -301,7 +306,10 @@ class Contender:
         `pause`. Raises `AlreadyLocked` when they are over. Whatever is
         raised, nothing stays open and nobody waits behind us.
         """
-        return follow(self.attempts(ticking), self.pause)
+        if _listening.listener is None:
+            return follow(self.attempts(ticking), self.pause)
+        with _listening.Waiting(self._door):
+            return follow(self.attempts(ticking), self.pause)
 
     def attempts(
         self, ticking: Ticking

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import _thread
 
+from . import _listening
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -44,6 +46,9 @@ class Holding:
     remains: Any = None
     # Whether the pid file was written
     has_record = False
+    # Who counts it, and when it began, see `_listening`
+    counted: Any = None
+    region: Any = None
     # Whether it was exclusive, and its holder shares it by now
     is_downgraded = False
 
@@ -67,6 +72,9 @@ class Holding:
         if turn is not None:
             turn.close()
             turn.clean_up()
+        if self.counted is not None:
+            with _listening.Releasing(self):
+                pass
         remains, self.remains = self.remains, None
         if remains is not None:
             remains.detach()

@@ -8,3 +8,61 @@ if TYPE_CHECKING:
 
 # What is told, see `wait_counters.enable()`; None: nobody listens
 listener: Any = None
+
+
+class Acquiring:
+    """An `acquire()` that is told to whoever counts; end it by `holds()`."""
+
+    __slots__ = ('_began', '_counted')
+
+    def __init__(self, lock: Any) -> None:
+        self._counted = listener(lock)
+        self._began = self._counted.calls_acquire()
+
+    def __enter__(self) -> Any:
+        return self
+
+    def holds(self, holding: Any) -> None:
+        """It succeeded: `holding` is what was taken."""
+        holding.counted = self._counted
+        holding.region = self._counted.enters(self._began, is_new=True)
+
+    def __exit__(
+        self, exc_type: object, failure: BaseException | None, trace: object
+    ) -> None:
+        if failure is not None:
+            self._counted.fails(self._began, failure)
+
+
+class Releasing:
+    """A `release()` that is told to whoever counted the `acquire()`."""
+
+    __slots__ = ('_began', '_counted', '_region')
+
+    def __init__(self, holding: Any) -> None:
+        counted, holding.counted = holding.counted, None
+        self._counted = counted.here()
+        self._region = holding.region
+        self._began = self._counted.calls_release()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc_info: object) -> None:
+        # Whatever was raised, the lock is let go
+        self._counted.leaves(self._began, self._region)
+
+
+class Waiting:
+    """A wait in line, told to whoever counts."""
+
+    __slots__ = ('_counted',)
+
+    def __init__(self, lock: Any) -> None:
+        self._counted = listener(lock)
+
+    def __enter__(self) -> None:
+        self._counted.waits()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._counted.waits_no_more()

@@ -8,6 +8,7 @@ import time
 from . import (
     _acquisition,
     _file_identity,
+    _listening,
     _opening,
     _wakeup,
     constants,
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
     class PlaceHolder(Protocol):
         """A semaphore: it takes one of the places for itself."""
+
+        # The place it has
+        lock: Any
 
         @property
         def _has_place(self) -> bool: ...
@@ -103,7 +107,13 @@ class Places:
 
     def take_one(self, ticking: Ticking) -> None:
         """Have the semaphore take a place, waiting for our turn."""
-        _acquisition.follow(self.attempts(ticking), self.pause)
+        semaphore = self._semaphore
+        if _listening.listener is None:
+            _acquisition.follow(self.attempts(ticking), self.pause)
+            return
+        with _listening.Acquiring(semaphore) as acquiring:
+            _acquisition.follow(self.attempts(ticking), self.pause)
+            acquiring.holds(semaphore.lock._holdings.own())
 
     def pause(self, seconds: float) -> None:
         """Sleep until a place may be free, or for `seconds`."""

@@ -17,6 +17,7 @@ from . import (
     _copies,
     _deadline,
     _holdings,
+    _listening,
     _opening,
     _pacing,
     _pid_record,
@@ -206,6 +207,9 @@ class Lock(_copies.StartsReleased, LockBase):
     _first_depth = 0
     # That a timeout has no effect
     _has_warned = False
+    # Whether it reports to wait counters itself, and the name of those
+    _is_counted = True
+    counter_name: str | None = None
 
     #: whether a shared lock lets in first whoever waits for an exclusive one
     _gives_way = False
@@ -279,10 +283,20 @@ class Lock(_copies.StartsReleased, LockBase):
             timeout = _deadline.INFINITY
         elif timeout is None:
             timeout = self.timeout
+        may_wait = not fail_when_locked and timeout > 0
+        if _listening.listener is None or not self._is_counted:
+            return self._take(may_wait, timeout, check_interval)
+        with _listening.Acquiring(self) as acquiring:
+            fh = self._take(may_wait, timeout, check_interval)
+            acquiring.holds(self._holdings.own())
+        return fh
+
+    def _take(
+        self, may_wait: bool, timeout: float, check_interval: float | None
+    ) -> IO[Any]:
+        """Open the file and lock it, now or when it is our turn."""
         try:
-            fh, opened = _acquisition.open_and_try(
-                self, not fail_when_locked and timeout > 0
-            )
+            fh, opened = _acquisition.open_and_try(self, may_wait)
         except exceptions.AlreadyLocked as failure:
             self._holdings.note_user()
             _acquisition.explain(failure, [self._path])
@@ -657,6 +671,7 @@ class PidFileLock(TemporaryFileLock):
             self.filename + '.lock', flags=self.flags
         )
         self._sidecar._has_warned = True  # that is our duty
+        self._sidecar.counter_name = f'portalocker.{type(self).__name__}'
         self._sidecar._companions = (self._path,)
 
     def acquire(

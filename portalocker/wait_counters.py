@@ -7,11 +7,11 @@
 >>> counter.snapshot().started
 1
 
-`filelock.FileLock`, `SoftFileLock` and `aio.FileLock` report once somebody
-called `enable()`: a counter NAME.enter for `acquire()` from the call to its
-end, NAME.region for the time the lock is held, NAME.exit for `release()`.
-While nobody listens that costs one `if` each. Around any other lock, use
-`guard()`.
+The file locks report once somebody called `enable()`: a counter NAME.enter
+for `acquire()` from the call to its end, NAME.region for the time the lock is
+held, NAME.exit for `release()`. While nobody listens that costs one `if` each.
+A `try_acquire()` of any but a `FileLock` never waits and is not counted. For
+locks on servers and, but for `aio.FileLock`, of event loops use `guard()`.
 """
 
 from __future__ import annotations
@@ -545,12 +545,12 @@ def _phases_of(lock: Any) -> Phases:
 
 
 def enable() -> None:
-    """Have the locks that count report from now on; see `Waits`.
+    """Have the file locks report from now on; see `Waits`.
 
-    Those are `FileLock`, `SoftFileLock` and `aio.FileLock`. Their counters
-    are `pytorch.filelock.enter`, `.region` and `.exit`. A lock, or a class of
-    locks, that has an attribute `counter_name` reports under that name
-    instead.
+    The counters of a `FileLock` are `pytorch.filelock.enter`, `.region` and
+    `.exit`, those of any other lock `portalocker.Lock.enter` and so on, with
+    the name of its class. A lock, or a class of locks, that has an attribute
+    `counter_name` reports under that name instead.
 
     >>> enable()
     >>> is_enabled()

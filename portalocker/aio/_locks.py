@@ -34,6 +34,7 @@ class _OfTasks(utils.Lock):
     """The blocking half: held by tasks, and never waiting itself."""
 
     _new_holdings = _TaskHoldings
+    _is_counted = False  # its acquire() is a part of ours
 
     def _wait(
         self, contender: _acquisition.Contender, ticking: Any

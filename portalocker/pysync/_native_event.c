@@ -340,7 +340,7 @@ PyDoc_STRVAR(once_doc,
 static PyMethodDef once_methods[] = {
     {"do", KEYWORDS(once_do),
      PyDoc_STR("do($self, fn, /, *args, **kwargs)\n--\n\n"
-               "Run fn(*args, **kwargs) if none has returned before, and "
+               "Run `fn(*args, **kwargs)` if none has returned before, and "
                "say whether we did; wait while another thread does.")},
     {"done", once_done, METH_NOARGS,
      PyDoc_STR("done($self)\n--\n\nSay whether one has returned.")},
