@@ -494,8 +494,8 @@ def an_exception_leaves_no_lock_held(sync: Any, scale: int) -> None:
         for n in range(120 * scale):
             try:
                 armed[0] = True
-                first = 0.00002 + n % 7 / 30000
-                signal.setitimer(signal.ITIMER_REAL, first, 0.5)
+                delay = 0.00002 + n % 7 / 30000
+                signal.setitimer(signal.ITIMER_REAL, delay, 0.5)
                 block = make()
                 while True:
                     with block:
