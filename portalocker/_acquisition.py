@@ -306,9 +306,10 @@ class Contender:
         `pause`. Raises `AlreadyLocked` when they are over. Whatever is
         raised, nothing stays open and nobody waits behind us.
         """
-        if _listening.listener is None:
+        listener = _listening.listener
+        if listener is None:
             return follow(self.attempts(ticking), self.pause)
-        with _listening.Waiting(self._door):
+        with _listening.Waiting(listener(self._door)):
             return follow(self.attempts(ticking), self.pause)
 
     def attempts(

@@ -249,12 +249,8 @@ class BaseFileLock(
         listener = _listening.listener
         if listener is None:
             return self._wait_for(fd, opened, wish)
-        counted = listener(self)
-        counted.waits()
-        try:
+        with _listening.Waiting(listener(self)):
             return self._wait_for(fd, opened, wish)
-        finally:
-            counted.waits_no_more()
 
     def _wait_for(
         self,

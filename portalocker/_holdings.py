@@ -66,15 +66,19 @@ class Holding:
         if self.turn is not None:
             self.turn.close()
 
+    def stop_counting(self) -> None:
+        """Nobody will release it: what is counted ends now."""
+        if self.counted is not None:
+            with _listening.Releasing(self):
+                pass
+
     def clean_up(self) -> None:
         """Forget what the hold had to remember."""
         turn, self.turn = self.turn, None
         if turn is not None:
             turn.close()
             turn.clean_up()
-        if self.counted is not None:
-            with _listening.Releasing(self):
-                pass
+        self.stop_counting()
         remains, self.remains = self.remains, None
         if remains is not None:
             remains.detach()

@@ -6,7 +6,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-# What is told, see `wait_counters.enable()`; None: nobody listens
+# Gives what a lock is counted by, see `wait_counters.enable()`; None: nobody
+# listens. Read once for each call: another thread may switch it off
 listener: Any = None
 
 
@@ -15,17 +16,19 @@ class Acquiring:
 
     __slots__ = ('_began', '_counted')
 
-    def __init__(self, lock: Any) -> None:
-        self._counted = listener(lock)
+    def __init__(self, counted: Any) -> None:
+        self._counted = counted
         self._began = self._counted.calls_acquire()
 
     def __enter__(self) -> Any:
         return self
 
     def holds(self, holding: Any) -> None:
-        """It succeeded: `holding` is what was taken."""
-        holding.counted = self._counted
-        holding.region = self._counted.enters(self._began, is_new=True)
+        """It succeeded: `holding` is what was taken, None if it is over."""
+        is_held = holding is not None
+        region = self._counted.enters(self._began, is_new=is_held)
+        if is_held:
+            holding.region, holding.counted = region, self._counted
 
     def __exit__(
         self, exc_type: object, failure: BaseException | None, trace: object
@@ -58,8 +61,8 @@ class Waiting:
 
     __slots__ = ('_counted',)
 
-    def __init__(self, lock: Any) -> None:
-        self._counted = listener(lock)
+    def __init__(self, counted: Any) -> None:
+        self._counted = counted
 
     def __enter__(self) -> None:
         self._counted.waits()

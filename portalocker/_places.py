@@ -107,13 +107,14 @@ class Places:
 
     def take_one(self, ticking: Ticking) -> None:
         """Have the semaphore take a place, waiting for our turn."""
-        semaphore = self._semaphore
-        if _listening.listener is None:
+        semaphore, listener = self._semaphore, _listening.listener
+        if listener is None:
             _acquisition.follow(self.attempts(ticking), self.pause)
             return
-        with _listening.Acquiring(semaphore) as acquiring:
+        with _listening.Acquiring(listener(semaphore)) as acquiring:
             _acquisition.follow(self.attempts(ticking), self.pause)
-            acquiring.holds(semaphore.lock._holdings.own())
+            place = semaphore.lock  # None: another thread gave it back
+            acquiring.holds(place and place._holdings.own())
 
     def pause(self, seconds: float) -> None:
         """Sleep until a place may be free, or for `seconds`."""

@@ -338,11 +338,6 @@ class Place:
         self._instance, self._interest = instance, interest
         return True
 
-    def _stop_watching(self) -> None:
-        interest, self._interest = self._interest, None
-        if interest is not None and self._instance is not None:
-            self._instance.forget(interest)
-
     def got_in(self) -> Turn:
         """Leave the line with the lock held."""
         _after_fork.waiting.discard(self)

@@ -284,9 +284,10 @@ class Lock(_copies.StartsReleased, LockBase):
         elif timeout is None:
             timeout = self.timeout
         may_wait = not fail_when_locked and timeout > 0
-        if _listening.listener is None or not self._is_counted:
+        listener = _listening.listener
+        if listener is None or not self._is_counted:
             return self._take(may_wait, timeout, check_interval)
-        with _listening.Acquiring(self) as acquiring:
+        with _listening.Acquiring(listener(self)) as acquiring:
             fh = self._take(may_wait, timeout, check_interval)
             acquiring.holds(self._holdings.own())
         return fh
@@ -376,6 +377,7 @@ class Lock(_copies.StartsReleased, LockBase):
             if holding.turn is not None:
                 holding.turn.close()
                 holding.turn.clean_up()
+            holding.stop_counting()
             _after_fork.forget_handle_in_child(holding.fh)
 
     def _get_fh(self) -> IO[Any]:

@@ -143,3 +143,44 @@ def test_hold_that_began_before_ends_uncounted(tmp_path: pathlib.Path) -> None:
     counters = Counters('Lock')
     lock.release()
     assert counters.active('region') == 0
+
+
+def test_counting_may_be_switched_off_at_any_moment(
+    tmp_path: pathlib.Path,
+) -> None:
+    class Meddled(portalocker.Lock):
+        @property
+        def _is_counted(self) -> bool:  # type: ignore[override]
+            wait_counters.disable()
+            return True
+
+    with Meddled(tmp_path / 'lock') as fh:
+        assert not fh.closed
+
+
+def test_hold_that_another_thread_ended_at_once_is_over(
+    tmp_path: pathlib.Path,
+) -> None:
+    class HandedOver(portalocker.Lock):
+        def _take(self, *wish: Any) -> Any:
+            fh = super()._take(*wish)
+            thread = threading.Thread(target=self.release)
+            thread.start()
+            thread.join(LONG)
+            return fh
+
+    counters = Counters('HandedOver')
+    assert HandedOver(tmp_path / 'lock').acquire().closed
+    assert counters.more('enter', 'started') == 1
+    assert counters.active('region') == 0
+
+
+def test_hold_of_a_dropped_lock_is_counted_no_more(
+    tmp_path: pathlib.Path,
+) -> None:
+    counters = Counters('Lock')
+    fh = portalocker.Lock(tmp_path / 'lock').acquire()
+    assert not fh.closed
+    assert counters.active('region') == 0
+    assert counters.more('region', 'started') == 1
+    fh.close()
