@@ -306,10 +306,10 @@ class Contender:
         `pause`. Raises `AlreadyLocked` when they are over. Whatever is
         raised, nothing stays open and nobody waits behind us.
         """
-        listener = _listening.listener
-        if listener is None:
+        phases_of = _listening.listener
+        if phases_of is None:
             return follow(self.attempts(ticking), self.pause)
-        with _listening.Waiting(listener(self._door)):
+        with _listening.Waiting(phases_of(self._door)):
             return follow(self.attempts(ticking), self.pause)
 
     def attempts(

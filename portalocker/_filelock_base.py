@@ -130,8 +130,8 @@ class BaseFileLock(
         be opened, `NotImplementedError` where its file system has no locks.
         Whatever is raised, nothing is held that was not held before.
         """
-        listener = _listening.listener
-        counted = None if listener is None else listener(self)
+        phases_of = _listening.listener
+        counted = None if phases_of is None else phases_of(self)
         began = None if counted is None else counted.calls_acquire()
         try:
             # Made first: no call stands between the lock and our caller
@@ -246,10 +246,10 @@ class BaseFileLock(
         opened: os.stat_result,
         wish: _filelock_waiting.Wish,
     ) -> tuple[int, Any]:
-        listener = _listening.listener
-        if listener is None:
+        phases_of = _listening.listener
+        if phases_of is None:
             return self._wait_for(fd, opened, wish)
-        with _listening.Waiting(listener(self)):
+        with _listening.Waiting(phases_of(self)):
             return self._wait_for(fd, opened, wish)
 
     def _wait_for(

@@ -107,11 +107,11 @@ class Places:
 
     def take_one(self, ticking: Ticking) -> None:
         """Have the semaphore take a place, waiting for our turn."""
-        semaphore, listener = self._semaphore, _listening.listener
-        if listener is None:
+        semaphore, phases_of = self._semaphore, _listening.listener
+        if phases_of is None:
             _acquisition.follow(self.attempts(ticking), self.pause)
             return
-        with _listening.Acquiring(listener(semaphore)) as acquiring:
+        with _listening.Acquiring(phases_of(semaphore)) as acquiring:
             _acquisition.follow(self.attempts(ticking), self.pause)
             place = semaphore.lock  # None: another thread gave it back
             acquiring.holds(place and place._holdings.own())

@@ -284,10 +284,10 @@ class Lock(_copies.StartsReleased, LockBase):
         elif timeout is None:
             timeout = self.timeout
         may_wait = not fail_when_locked and timeout > 0
-        listener = _listening.listener
-        if listener is None or not self._is_counted:
+        phases_of = _listening.listener
+        if phases_of is None or not self._is_counted:
             return self._take(may_wait, timeout, check_interval)
-        with _listening.Acquiring(listener(self)) as acquiring:
+        with _listening.Acquiring(phases_of(self)) as acquiring:
             fh = self._take(may_wait, timeout, check_interval)
             acquiring.holds(self._holdings.own())
         return fh
