@@ -11,13 +11,13 @@ import sys
 import threading
 from collections.abc import Callable
 
+import publication_ways as ways
 import pytest
 
 from portalocker import (
     _publication,
     _publication_attributes,
     _publication_draft,
-    _publication_renaming,
     exceptions,
 )
 
@@ -34,54 +34,13 @@ LONG = 60  # seconds; reached by a failure only
 AtomicWriter = _publication.open_atomic
 
 
-def _refuse(code: int) -> Callable[..., None]:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(code, os.strerror(code))
-
-    return refuse
-
-
-def _without_nameless(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_publication_draft, '_NAMELESS_FLAG', 0)
-
-
-def _with_copy(patch: pytest.MonkeyPatch) -> None:
-    link = os.link
-
-    def link_without_proc(source: str, *args: object, **kwargs: object):
-        if source.startswith('/proc'):
-            raise FileNotFoundError(errno.ENOENT, 'no /proc here', source)
-        return link(source, *args, **kwargs)
-
-    patch.setattr(os, 'link', link_without_proc)
-
-
-def _without_links(patch: pytest.MonkeyPatch) -> None:
-    _without_nameless(patch)
-    patch.setattr(os, 'link', _refuse(errno.EPERM))
-
-
-def _without_exclusive_rename(patch: pytest.MonkeyPatch) -> None:
-    _without_links(patch)
-    patch.setattr(_publication_renaming, '_rename', _refuse(errno.ENOSYS))
-
-
-WAYS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    'best of this system': lambda _: None,
-    'no nameless files': _without_nameless,
-    'nameless file cannot be linked': _with_copy,
-    'no hard links': _without_links,
-    'no exclusive rename': _without_exclusive_rename,
-}
-
-
-@pytest.fixture(params=WAYS)
+@pytest.fixture(params=ways.WAYS)
 def way(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> str:
     """Every way to appear, on every system."""
     name: str = request.param
-    WAYS[name](monkeypatch)
+    ways.WAYS[name](monkeypatch)
     return name
 
 
@@ -299,7 +258,7 @@ def _can_be_reaped(path: pathlib.Path) -> bool:
 
 @pytest.fixture
 def named(monkeypatch: pytest.MonkeyPatch) -> None:
-    _without_nameless(monkeypatch)
+    ways.without_nameless(monkeypatch)
 
 
 @pytest.mark.usefixtures('named')
@@ -388,7 +347,7 @@ class TestNamedDraft:
     ) -> None:
         import fcntl
 
-        monkeypatch.setattr(fcntl, 'flock', _refuse(errno.ENOLCK))
+        monkeypatch.setattr(fcntl, 'flock', ways.refuse(errno.ENOLCK))
         with AtomicWriter(place / 'new') as fh:
             fh.write(b'payload')
         assert _names(place) == ['new']
@@ -453,8 +412,8 @@ def test_temporary_name_is_locked_until_it_replaces(
 def test_payload_that_cannot_be_renamed_is_kept_all_the_same(
     place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, 'rename', _refuse(errno.EACCES))
-    monkeypatch.setattr(os, 'replace', _refuse(errno.EBUSY))
+    monkeypatch.setattr(os, 'rename', ways.refuse(errno.EACCES))
+    monkeypatch.setattr(os, 'replace', ways.refuse(errno.EBUSY))
     writer = AtomicWriter(place / 'new', overwrite=True)
     writer.__enter__().write(b'payload')
     with pytest.raises(OSError, match='new') as caught:
@@ -467,7 +426,7 @@ def test_payload_that_cannot_be_renamed_is_kept_all_the_same(
 def test_without_a_free_name_the_error_names_the_directory(
     place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _without_nameless(monkeypatch)
+    ways.without_nameless(monkeypatch)
     monkeypatch.setattr(os, 'urandom', lambda n: b'\0' * n)
     (place / f'.portalocker.{"00" * 8}.tmp').touch()
     with pytest.raises(FileExistsError, match='temporary name'):
@@ -550,9 +509,11 @@ def test_without_proc_the_draft_is_copied(place: pathlib.Path) -> None:
 def test_copy_that_fails_leaves_nothing(
     place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _with_copy(monkeypatch)
+    ways.without_proc(monkeypatch)
     monkeypatch.setattr(
-        _publication_draft, '_copy_content', _refuse(errno.ENOSPC)
+        _publication_draft,
+        '_copy_content',
+        ways.refuse(errno.ENOSPC),
     )
     with (
         pytest.raises(OSError, match=os.strerror(errno.ENOSPC)),
@@ -567,7 +528,7 @@ def test_publication_waits_for_the_directory_lock(
 ) -> None:
     import fcntl
 
-    _without_exclusive_rename(monkeypatch)
+    ways.without_exclusive_rename(monkeypatch)
     fd = os.open(place, os.O_RDONLY)
     fcntl.flock(fd, fcntl.LOCK_EX)
     pauses: list[float] = []
@@ -590,7 +551,7 @@ def test_directory_lock_that_stays_keeps_the_payload(
 ) -> None:
     import fcntl
 
-    _without_exclusive_rename(monkeypatch)
+    ways.without_exclusive_rename(monkeypatch)
     pauses: list[float] = []
     monkeypatch.setattr('time.sleep', pauses.append)
     fd = os.open(place, os.O_RDONLY)
@@ -654,8 +615,8 @@ def test_file_in_use_for_long_on_windows_keeps_the_payload(
 def test_refusal_that_lasts_is_not_tried_again(
     place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, 'replace', _refuse(errno.EBUSY))
-    monkeypatch.setattr('time.sleep', _refuse(errno.EDEADLK))
+    monkeypatch.setattr(os, 'replace', ways.refuse(errno.EBUSY))
+    monkeypatch.setattr('time.sleep', ways.refuse(errno.EDEADLK))
     writer = AtomicWriter(place / 'new', overwrite=True)
     writer.__enter__().write(b'payload')
     with pytest.raises(OSError, match=os.strerror(errno.EBUSY)) as caught:
@@ -740,7 +701,7 @@ def test_durable_says_what_is_synced(
 def test_copied_draft_is_synced_before_it_appears(
     place: pathlib.Path, syncs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _with_copy(monkeypatch)
+    ways.without_proc(monkeypatch)
     with AtomicWriter(place / 'new'):
         pass
     assert syncs == ['fsync file', 'fsync file', 'link']
@@ -1028,7 +989,7 @@ class TestExtendedAttributes:
         self, old: pathlib.Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         self.set_or_skip(old, 'user.origin', b'there')
-        monkeypatch.setattr(os, 'setxattr', _refuse(errno.ENOSPC))
+        monkeypatch.setattr(os, 'setxattr', ways.refuse(errno.ENOSPC))
         writer = AtomicWriter(old, overwrite=True)
         writer.__enter__().write(b'new')
         with pytest.raises(OSError, match='old') as caught:

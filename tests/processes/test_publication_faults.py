@@ -23,6 +23,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import publication_ways as ways
 import pytest
 
 if sys.platform != 'linux':
@@ -32,8 +33,6 @@ import fcntl
 
 import portalocker
 from portalocker import (
-    _publication_draft,
-    _publication_renaming,
     atomic,
     reapers,
 )
@@ -60,47 +59,6 @@ def place() -> Iterator[pathlib.Path]:
     path = pathlib.Path(tempfile.mkdtemp(dir=memory))
     yield path
     shutil.rmtree(path)
-
-
-def _refuse(code: int) -> Callable[..., None]:
-    def refuse(*_: object, **__: object) -> None:
-        raise OSError(code, os.strerror(code))
-
-    return refuse
-
-
-def _without_nameless(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_publication_draft, '_NAMELESS_FLAG', 0)
-
-
-def _without_proc(patch: pytest.MonkeyPatch) -> None:
-    link = os.link
-
-    def link_without_proc(source: str, *args: Any, **kwargs: Any) -> None:
-        if source.startswith('/proc'):
-            raise FileNotFoundError(errno.ENOENT, 'no /proc here', source)
-        link(source, *args, **kwargs)
-
-    patch.setattr(os, 'link', link_without_proc)
-
-
-def _without_links(patch: pytest.MonkeyPatch) -> None:
-    _without_nameless(patch)
-    patch.setattr(os, 'link', _refuse(errno.EPERM))
-
-
-def _without_exclusive_rename(patch: pytest.MonkeyPatch) -> None:
-    _without_links(patch)
-    patch.setattr(_publication_renaming, '_rename', _refuse(errno.ENOSYS))
-
-
-WAYS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
-    'best of this system': lambda _: None,
-    'no nameless files': _without_nameless,
-    'nameless file cannot be linked': _without_proc,
-    'no hard links': _without_links,
-    'no exclusive rename': _without_exclusive_rename,
-}
 
 
 class Faults:
@@ -155,7 +113,7 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize('way', WAYS)
+@pytest.mark.parametrize('way', ways.WAYS)
 @pytest.mark.parametrize('kind', WRITERS)
 def test_no_call_that_fails_tears_or_loses(
     place: pathlib.Path, way: str, kind: str
@@ -173,9 +131,15 @@ def test_no_call_that_fails_in_any_manner_tears_or_loses(
     place: pathlib.Path, code: int
 ) -> None:
     for old, write in WRITERS.values():
-        counted = _publish(place, next(iter(WAYS)), Faults(), old, write)
+        counted = _publish(place, next(iter(ways.WAYS)), Faults(), old, write)
         for nth in range(len(counted.made)):
-            _publish(place, next(iter(WAYS)), Faults(nth, code), old, write)
+            _publish(
+                place,
+                next(iter(ways.WAYS)),
+                Faults(nth, code),
+                old,
+                write,
+            )
 
 
 def _publish(
@@ -193,7 +157,7 @@ def _publish(
     descriptors = os.listdir('/proc/self/fd')
     failure: OSError | None = None
     with pytest.MonkeyPatch.context() as patch:
-        WAYS[way](patch)
+        ways.WAYS[way](patch)
         faults.install(patch)
         try:
             write(place)
@@ -259,7 +223,7 @@ def _replace_directory(place: pathlib.Path, way: str, faults: Faults) -> bool:
     descriptors = os.listdir('/proc/self/fd')
     failure: OSError | None = None
     with pytest.MonkeyPatch.context() as patch:
-        WAYS[way](patch)
+        ways.WAYS[way](patch)
         faults.install(patch)
         try:
             atomic.replace_directory(new, site, durable='full', allow_gap=True)
@@ -438,7 +402,7 @@ def test_kill_leaves_nothing_torn_and_nothing_that_is_not_reaped(
     write: Callable[[pathlib.Path, int], None],
     way: str,
 ) -> None:
-    WAYS[way](monkeypatch)
+    ways.WAYS[way](monkeypatch)
     (place / 'target').write_bytes(_content(0))
     for kill in range(KILLS):
         _kill_while(lambda number: write(place, number), kill % 10 / 5000)

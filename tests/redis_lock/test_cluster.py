@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from servers import redis_server
+from servers import ports, redis_server
 from test_redis_lock import LONG, eventually, in_thread, kill_session
 
 from portalocker import exceptions
@@ -34,7 +34,7 @@ def nodes(
             server = redis_server.RedisServer(
                 running['valkey'].program,
                 *('--cluster-enabled', 'yes', '--dir', str(folder)),
-                *('--cluster-port', str(redis_server.free_port())),
+                *('--cluster-port', str(ports.free_port())),
             )
             server.start()
             servers.append(server)
@@ -134,7 +134,7 @@ def test_short_lease_is_renewed(cluster: Any, channel: str) -> None:
 def sentinel(
     own_server: redis_server.RedisServer, tmp_path: pathlib.Path
 ) -> Iterator[int]:
-    port = redis_server.free_port()
+    port = ports.free_port()
     config = tmp_path / 'sentinel.conf'
     config.write_text(
         f'port {port}\nbind 127.0.0.1\ndir {tmp_path}\n'

@@ -9,13 +9,14 @@ import pathlib
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any, Self
+
+from servers.ports import free_port
 
 LONG = 30.0  # seconds: only ever reached by a failure
 #: where Debian keeps what it does not put on PATH
@@ -144,13 +145,6 @@ class Daemon:
     def remove(self) -> None:
         """Remove all that it wrote."""
         shutil.rmtree(self.directory, ignore_errors=True)
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(('127.0.0.1', 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
 
 
 class PostgreSQL(Daemon):

@@ -18,6 +18,8 @@ import subprocess
 import time
 from typing import Self
 
+from servers.ports import free_port
+
 LONG = 15.0  # seconds: only ever reached by a failure
 ENGINES = ('valkey', 'redis')
 
@@ -51,13 +53,6 @@ def version_of(program: str) -> str:
     match = re.search(r'v=([\d.]+)', said)
     name = 'valkey' if 'valkey' in said.lower() else 'redis'
     return f'{name} {match[1] if match else "?"}'
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class RedisServer:
