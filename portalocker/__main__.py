@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 #: where README and LICENSE are
-base_path = pathlib.Path(__file__).resolve().parent.parent
+base_path: pathlib.Path = pathlib.Path(__file__).resolve().parent.parent
 #: the package
-src_path = base_path / 'portalocker'
+src_path: pathlib.Path = base_path / 'portalocker'
 #: where the single file goes unless told otherwise
-dist_path = base_path / 'dist'
+dist_path: pathlib.Path = base_path / 'dist'
 
 # A string literal or a comment, told apart from code on one line
 _LITERAL_OR_COMMENT = (

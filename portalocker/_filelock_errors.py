@@ -37,7 +37,7 @@ class Timeout(exceptions.AlreadyLocked, TimeoutError):
         super().__init__(filename=lock_file, holders=others, waited=waited)
         self._holder = holder
         if holder is not None and not isinstance(holder, str):
-            self.holders = holder, *self.holders
+            self.holders: tuple[Holder, ...] = holder, *self.holders
 
     @property
     def lock_file(self) -> str:

@@ -8,6 +8,7 @@ from . import _listening
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 _threads = _thread._local()
@@ -55,7 +56,7 @@ class Holding:
     def __init__(self, fh: Any, turn: Any) -> None:
         self.fh = fh
         # Closed when we let go, which wakes the next in line
-        self.turn = turn
+        self.turn: Any = turn
 
     def is_over(self) -> bool:
         """Whether somebody closed the handle, which let the lock go."""
@@ -91,7 +92,7 @@ class Holdings(dict[Claimant, Holding]):
     """
 
     #: who holds, or does not: the calling thread
-    claimant = staticmethod(current_claimant)
+    claimant: Callable[[], Claimant] = staticmethod(current_claimant)
 
     def __init__(self) -> None:
         # Threads that acquired, or tried to: they release their own holds only

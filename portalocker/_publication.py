@@ -110,14 +110,14 @@ class open_atomic:  # noqa: N801 - a verb to those who write `with`
         follow_symlinks: bool = True,
         make_parents: bool = True,
     ) -> None:
-        self.filename = (
+        self.filename: str = (
             filename if type(filename) is str else os.fsdecode(filename)
         )
         self.binary = binary
         self.overwrite = overwrite
         self.mode = mode
         self.durable = durable
-        self.preserve = preserve
+        self.preserve: Iterable[str] = preserve
         self.follow_symlinks = follow_symlinks
         self.make_parents = make_parents
         if not binary or encoding or errors or newline is not None:

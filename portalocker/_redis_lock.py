@@ -23,6 +23,7 @@ _CLIENT_OPTIONS = {'health_check_interval': 10, 'decode_responses': True}
 class RedisLockState:
     """Who holds through this object, and what it asks the server for."""
 
+    connection: Any
     reentrant: bool
     interrupt_on_lost: bool
     _order: _redis_plan.Order
@@ -33,8 +34,8 @@ class RedisLockState:
         redis_kwargs: dict[str, Any] | None,
         on_lost: Callable[[exceptions.LockLostError], object] | None,
     ) -> None:
-        self.connection: Any = connection
-        self.close_connection = connection is None
+        self.connection = connection
+        self.close_connection: bool = connection is None
         self.redis_kwargs: dict[str, Any] = {
             **_CLIENT_OPTIONS,
             **(redis_kwargs or {}),

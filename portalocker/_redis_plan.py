@@ -96,10 +96,11 @@ class RedisHolder(holder.RemoteHolder):
             shared=mode == 's',
             since=int(since) / 1e6,
         )
-        self.thread = int(thread) if thread.isdigit() else None
-        self.mode = _MODES.get(mode, mode)
+        self.thread: int | None = int(thread) if thread.isdigit() else None
+        self.mode: str = _MODES.get(mode, mode)
         #: what the server knows the hold and its session by
-        self.hid = self.sid = ''
+        self.hid: str = ''
+        self.sid: str = ''
 
 
 class Order:

@@ -39,11 +39,11 @@ class Holder:
         recorded: bool = False,
         since: float | None = None,
     ) -> None:
-        self.pid = pid
-        self.command = command
-        self.shared = shared
-        self.recorded = recorded
-        self.since = since
+        self.pid: int = pid
+        self.command: str | None = command
+        self.shared: bool = shared
+        self.recorded: bool = recorded
+        self.since: float | None = since
 
     def _values(self) -> tuple[Any, ...]:
         return (self.pid, self.command, self.shared, self.recorded, self.since)
@@ -108,9 +108,9 @@ class RemoteHolder(Holder):
         since: float | None = None,
     ) -> None:
         super().__init__(pid, shared=shared, since=since)
-        self.host = host
-        self.label = label
-        self.token = token
+        self.host: str | None = host
+        self.label: str | None = label
+        self.token: int | None = token
 
     def _values(self) -> tuple[Any, ...]:
         return (*super()._values(), self.host, self.label, self.token)

@@ -35,11 +35,11 @@ try:
         _postgres_wire,
     )
     from ._postgres_transaction import transaction_lock
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
-        f'cannot import portalocker.postgres: {error}; the client of '
+        f'cannot import portalocker.postgres: {_error}; the client of '
         'PostgreSQL comes with pip install "portalocker[postgres]"'
-    ) from error
+    ) from _error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 __all__ = ['PostgresLock', 'close_idle', 'transaction_lock']
 
-close_idle = _postgres_pool.close_idle
+close_idle: Callable[[], None] = _postgres_pool.close_idle
 
 
 class PostgresLock(
@@ -99,7 +99,7 @@ class PostgresLock(
     """
 
     #: what this kind of lock promises
-    semantics = semantics.POSTGRESQL
+    semantics: semantics.Semantics = semantics.POSTGRESQL
 
     _of_the_hold = frozenset({'_holdings', '_was_lost'})
 

@@ -342,7 +342,7 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
 
     def _close_own_connection(self) -> None:
         if self.close_connection and not self._claims:
-            self.connection = None
+            self.connection: Any = None
 
     def _session_of(self, client: Any) -> Any:
         """The session in which to hold; opened where there is none."""
@@ -447,7 +447,7 @@ class RedisMultiLock(RedisLock):
         fail_when_locked: bool | None = False,
         **options: Any,
     ) -> None:
-        self.channels = tuple(dict.fromkeys(channels))
+        self.channels: tuple[str, ...] = tuple(dict.fromkeys(channels))
         super().__init__(
             self.channels[0] if self.channels else '',
             *(connection, timeout, check_interval, fail_when_locked),

@@ -230,10 +230,10 @@ class Lock(_copies.StartsReleased, LockBase):
         **file_open_kwargs: Any,
     ) -> None:
         super().__init__(timeout, check_interval, fail_when_locked)
-        self.filename = _opening.path_text(filename)
+        self.filename: str = _opening.path_text(filename)
         self._path = _opening.absolute_path(self.filename)
-        self.truncate = 'w' in mode
-        self.mode = mode.replace('w', 'a')
+        self.truncate: bool = 'w' in mode
+        self.mode: str = mode.replace('w', 'a')
         self._open_mode = mode
         self.flags = flags
         # What one attempt asks for: it never waits in the system
@@ -834,7 +834,7 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
         self.maximum = maximum
         self.name = name
         self.filename_pattern = filename_pattern
-        self.directory = _opening.directory_or_default(directory)
+        self.directory: str = _opening.directory_or_default(directory)
         self._start_released()
 
     def _start_released(self) -> None:

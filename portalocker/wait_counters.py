@@ -90,16 +90,16 @@ class Waits:
             sum(column)
             for column in zip(*(c.ended for c in cells), strict=True)
         ]
-        self.histogram = tuple(ended)
+        self.histogram: tuple[int, ...] = tuple(ended)
         # A reading is no instant: a wait may end while we add
-        self.active = max(0, sum(cell.active for cell in cells))
-        self.started = sum(ended) + self.active
-        self.total = sum(cell.nanoseconds for cell in cells) / 1e9
-        self.longest = max(cell.longest for cell in cells) / 1e9
-        self.timeouts = sum(cell.timeouts for cell in cells)
-        self.cancelled = sum(cell.cancelled for cell in cells)
-        self.errors = sum(cell.errors for cell in cells)
-        self.contended = sum(cell.contended for cell in cells)
+        self.active: int = max(0, sum(cell.active for cell in cells))
+        self.started: int = sum(ended) + self.active
+        self.total: float = sum(cell.nanoseconds for cell in cells) / 1e9
+        self.longest: float = max(cell.longest for cell in cells) / 1e9
+        self.timeouts: int = sum(cell.timeouts for cell in cells)
+        self.cancelled: int = sum(cell.cancelled for cell in cells)
+        self.errors: int = sum(cell.errors for cell in cells)
+        self.contended: int = sum(cell.contended for cell in cells)
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers by name, ready for JSON."""
@@ -287,7 +287,7 @@ class WaitCounter:
                 f'cannot count as {name!r}: a name is a str, not '
                 f'{type(name).__name__}'
             )
-        self.name = name
+        self.name: str = name
 
     def guard(self) -> Guard:
         """A context manager whose block is a wait; see `Guard`."""
@@ -356,8 +356,8 @@ class Phases:
     __slots__ = ('_enter', '_exit', '_name', '_region')
 
     # Without a frame of their own
-    calls_acquire = staticmethod(time.perf_counter_ns)
-    calls_release = staticmethod(time.perf_counter_ns)
+    calls_acquire: Callable[[], int] = staticmethod(time.perf_counter_ns)
+    calls_release: Callable[[], int] = staticmethod(time.perf_counter_ns)
 
     def __init__(self, name: str) -> None:
         self._name = name

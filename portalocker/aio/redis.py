@@ -70,9 +70,9 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
     ) -> None:
         self._set_up(connection, redis_kwargs, on_lost)
         waiting = utils.LockBase(timeout, check_interval, fail_when_locked)
-        self.timeout = waiting.timeout
-        self.check_interval = waiting.check_interval
-        self.fail_when_locked = waiting.fail_when_locked
+        self.timeout: float = waiting.timeout
+        self.check_interval: float = waiting.check_interval
+        self.fail_when_locked: bool = waiting.fail_when_locked
         self.channel = channel
         self.interrupt_on_lost = False
         self.reentrant = reentrant
@@ -205,7 +205,8 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
 
     async def _close_own_connection(self) -> None:
         if self.close_connection and not self._claims and self.connection:
-            client, self.connection = self.connection, None
+            client = self.connection
+            self.connection: Any = None
             await client.aclose()
 
     async def _new_claim(self) -> _redis_claims.Claim:

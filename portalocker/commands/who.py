@@ -85,10 +85,10 @@ class Report:
         rows = _owner.lock_rows(lock_file, deep=True) or _owner.lock_rows(
             f'{lock_file}.lock', deep=True
         )
-        self.holders = _owner.holders_in(rows)
-        self.waiters = _owner.waiters_in(rows)
+        self.holders: tuple[Holder, ...] = _owner.holders_in(rows)
+        self.waiters: tuple[_owner.Waiter, ...] = _owner.waiters_in(rows)
         #: there are holders that the system does not name
-        self.has_unknown_holders = any(
+        self.has_unknown_holders: bool = any(
             row.is_held and row.pid is None for row in rows
         )
         if not _owner.can_tell():
