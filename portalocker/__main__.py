@@ -155,10 +155,11 @@ def _combined_text() -> str:
             'cannot stamp the version: there is no pyproject.toml, and the '
             'package is not installed'
         )
-    seen_files: set[pathlib.Path] = set()
-    code = ''.join(_read_file(src_path / '__init__.py', seen_files))
     # loaded by the first who asks for RedisLock
     room_path = src_path / 'redis.py'
+    seen_files = {room_path}
+    code = ''.join(_read_file(src_path / '__init__.py', seen_files))
+    seen_files.remove(room_path)
     room = ''
     if room_path.is_file():
         room = ''.join(_read_file(room_path, seen_files))

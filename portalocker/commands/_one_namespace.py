@@ -36,10 +36,10 @@ class Module:
                 raise self._error(number, 'it is not ASCII')
         text = source.decode('ascii').rstrip() + '\n'
         self.lines = text.splitlines(keepends=True)
-        try:
-            tree = ast.parse(text, str(path))
-        except SyntaxError as error:
-            raise self._error(error.lineno or 0, error.msg) from error
+        tree = self._parsed()
+        if path.stem == '__init__':
+            self._load_at_once(tree)
+            tree = self._parsed()
         #: local name -> file, for `from . import module`
         self.modules: dict[str, pathlib.Path] = {}
         #: line of a relative import -> the files it imports
@@ -57,6 +57,20 @@ class Module:
 
     def _error(self, number: int, cause: str) -> CombineError:
         return CombineError(f'cannot combine {self.path}:{number}: {cause}')
+
+    def _parsed(self) -> ast.Module:
+        try:
+            return ast.parse(''.join(self.lines), str(self.path))
+        except SyntaxError as error:
+            raise self._error(error.lineno or 0, error.msg) from error
+
+    def _load_at_once(self, face: ast.Module) -> None:
+        """What the face shows to type checkers, it is to have."""
+        for block in filter(_is_type_checking, face.body):
+            self.lines[block.lineno - 1] = '\n'
+            for number in _lines_of(block)[1:]:
+                line = self.lines[number - 1]
+                self.lines[number - 1] = line.removeprefix('    ')
 
     def _sort_in(self, node: ast.stmt) -> None:
         lines = _lines_of(node)

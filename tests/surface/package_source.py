@@ -132,13 +132,20 @@ def _relative(
 
 @functools.cache
 def reached_by_face() -> frozenset[ModuleName]:
-    """What `import portalocker` loads, at once or later; not the face."""
+    """What the names of the face load, at once or later; not the face.
+
+    Without the lock on a server: what needs a client is kept apart.
+    """
     reached: set[ModuleName] = set()
     waiting = ['']
     while waiting:
-        for found in imports(modules()[waiting.pop()]):
+        importer = waiting.pop()
+        for found in imports(modules()[importer]):
             name = found.inside
-            if not name or name in reached or found.for_types_only:
+            if not name or name in reached or name == 'redis':
+                continue
+            # the face tells type checkers what it loads when asked
+            if found.for_types_only and importer != '':
                 continue
             reached.add(name)
             waiting.append(name)

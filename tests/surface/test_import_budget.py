@@ -9,7 +9,7 @@ import sys
 import pytest
 from package_source import ROOT, imports, modules, parsed, run_bare
 
-#: a function that needs one of these imports it; `import portalocker` not
+#: a function that needs one of these imports it; a lock does without
 TOO_DEAR = {
     'argparse',
     'asyncio',
@@ -37,41 +37,67 @@ TOO_DEAR = {
 
 NEWLY_LOADED = """
 before = set(sys.modules)
-import portalocker
+{code}
 print(sorted(set(sys.modules) - before))
 """
 
+#: who imports the package for a lock, and who takes it
+FIRST_NAME = 'from portalocker import Lock'
+FIRST_LOCK = """
+import os, portalocker, tempfile
+folder = tempfile.TemporaryDirectory()
+before = set(sys.modules)
+with portalocker.Lock(os.path.join(folder.name, 'lock')):
+    pass
+"""
 
-def newly_loaded() -> set[str]:
-    """Return the modules that a bare Python gains by our import."""
-    return set(ast.literal_eval(run_bare(NEWLY_LOADED, ROOT)))
+
+def newly_loaded(code: str) -> set[str]:
+    """Return the modules that a bare Python gains by this code."""
+    said = run_bare(NEWLY_LOADED.format(code=code), ROOT)
+    return set(ast.literal_eval(said))
 
 
-def test_import_loads_nothing_dear() -> None:
-    loaded = newly_loaded()
-    assert 'portalocker' in loaded
+def test_import_of_the_face_loads_the_face() -> None:
+    assert newly_loaded('import portalocker') - {'__future__'} == {
+        'portalocker'
+    }
+
+
+@pytest.mark.parametrize('code', [FIRST_NAME, FIRST_LOCK])
+def test_use_of_a_lock_loads_nothing_dear(code: str) -> None:
+    loaded = newly_loaded(code)
+    assert 'portalocker.utils' in loaded
     dear = {
         name
         for name in loaded
         for ancestor in _with_ancestors(name)
         if ancestor in TOO_DEAR
     }
-    assert not dear, f'import portalocker loads {sorted(dear)}'
+    assert not dear, f'a Lock loads {sorted(dear)}'
+
+
+def test_bare_lock_and_unlock_load_no_lock_objects() -> None:
+    loaded = newly_loaded('from portalocker import LOCK_EX, lock, unlock')
+    assert 'portalocker.portalocker' in loaded
+    assert 'portalocker.utils' not in loaded
+
+
+@pytest.mark.parametrize('code', [FIRST_NAME, FIRST_LOCK])
+def test_lock_leaves_out_what_only_publishers_need(code: str) -> None:
+    loaded = newly_loaded(code)
+    assert not [name for name in loaded if '_publication' in name]
+
+
+def test_lock_loads_only_the_standard_library_and_ours() -> None:
+    roots = {name.partition('.')[0] for name in newly_loaded(FIRST_NAME)}
+    assert roots - sys.stdlib_module_names == {'portalocker'}
 
 
 def _with_ancestors(name: str) -> list[str]:
     """`a.b.c` gives a, a.b and a.b.c."""
     parts = name.split('.')
     return ['.'.join(parts[: n + 1]) for n in range(len(parts))]
-
-
-def test_import_leaves_out_what_only_publishers_need() -> None:
-    assert not [name for name in newly_loaded() if '_publication' in name]
-
-
-def test_import_loads_only_the_standard_library_and_ours() -> None:
-    roots = {name.partition('.')[0] for name in newly_loaded()}
-    assert roots - sys.stdlib_module_names == {'portalocker'}
 
 
 WHAT_RUNS = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import pathlib
 import subprocess
 import sys
@@ -32,28 +31,6 @@ with portalocker.open_atomic('new', binary=False) as fh:
 print('written:', open('new').read())
 print('version:', portalocker.__version__)
 """
-
-
-@pytest.fixture(scope='module')
-def build(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Return the single file, alone in its folder."""
-    path = (
-        tmp_path_factory.mktemp('build') / 'not' / 'there' / 'portalocker.py'
-    )
-    done = subprocess.run(
-        [
-            *(sys.executable, '-m', 'portalocker'),
-            *('combine', '--output-file', str(path)),
-        ],
-        cwd=ROOT,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return path
 
 
 def test_combine_makes_the_folder_and_one_file(build: pathlib.Path) -> None:
@@ -117,7 +94,7 @@ def test_build_without_the_client_says_what_to_install(
     code = """
 import portalocker
 try:
-    portalocker.RedisLock
+    portalocker.RedisLock('channel')
 except ImportError as error:
     print(error)
 """
