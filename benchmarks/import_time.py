@@ -16,17 +16,25 @@ if TYPE_CHECKING:
 # What an ordinary start imports, without the .pth files of site-packages.
 BARE = 'import site, sys; sys.path.append(sys.argv[1]); '
 NAME = 'import'
+FIRST_LOCK = 'import, and a first lock held'
+TEMPFILE = 'import of temporary files'
+FILELOCK = 'import of a re-entrant FileLock'
 
 
 class ImportTime(question.Question):
     """Wall time of `import X` above bare Python."""
 
     title = 'import, above bare Python'
-    goals: ClassVar[question.Goals] = {(NAME, 'ms'): question.Goal(12)}
+    goals: ClassVar[question.Goals] = {
+        (NAME, 'ms'): question.Goal(1),
+        (FIRST_LOCK, 'ms'): question.Goal(12),
+        (TEMPFILE, 'ms'): question.Goal(2),
+        (FILELOCK, 'ms'): question.Goal(12),
+    }
 
     def cases(self, quick: bool) -> list[question.Case]:
-        """Return the one case: the import."""
-        return [question.Case(NAME)]
+        """Return what a program may import us for."""
+        return [*map(question.Case, (NAME, FIRST_LOCK, TEMPFILE, FILELOCK))]
 
     def rounds(self, quick: bool) -> int:
         """Return how many pairs of interpreters are started."""
@@ -40,9 +48,17 @@ class ImportTime(question.Question):
         quick: bool,
     ) -> question.Answer:
         """Start one interpreter without and one with the import."""
+        code = {
+            NAME: f'import {rival.module_name}',
+            FIRST_LOCK: rival.first_lock,
+            TEMPFILE: rival.temporary_files,
+            FILELOCK: rival.file_lock,
+        }[case.name]
+        if not code:
+            return {}
         return {
-            'bare': [start_ms(BARE)],
-            'import': [start_ms(f'{BARE}import {rival.module_name}')],
+            'bare': [start_ms(BARE, path)],
+            'import': [start_ms(BARE + code, path)],
         }
 
     def columns(
@@ -53,11 +69,11 @@ class ImportTime(question.Question):
         return {'ms': imported - bare, 'bare Python ms': bare}
 
 
-def start_ms(code: str) -> float:
+def start_ms(code: str, path: str) -> float:
     """Milliseconds that an isolated interpreter takes to run `code`."""
     folder = os.environ.get('PYTHONPATH', '')
     start = time.perf_counter()
     subprocess.run(
-        [sys.executable, '-I', '-S', '-c', code, folder], check=True
+        [sys.executable, '-I', '-S', '-c', code, folder, path], check=True
     )
     return 1e3 * (time.perf_counter() - start)

@@ -32,6 +32,12 @@ class Rival:
     is_shareable = True
     #: whether it is the tree around this folder
     is_ours = False
+    #: how a program begins that holds one lock, at `sys.argv[2]`
+    first_lock = ''
+    #: how one begins that makes temporary files
+    temporary_files = ''
+    #: how one begins that uses a re-entrant `FileLock`
+    file_lock = ''
 
     @functools.cached_property
     def module(self) -> Any:
@@ -137,6 +143,11 @@ class Floor(Rival):
     name = 'flock'
     module_name = 'fcntl'
     is_shareable = False
+    first_lock = (
+        'import fcntl; fh = open(sys.argv[2], "a"); '
+        'fcntl.flock(fh, fcntl.LOCK_EX); fh.close()'
+    )
+    temporary_files = 'import tempfile'
 
     def lock(self, path: str, timeout: float) -> Lockable:
         """Return a lock that waits in the kernel."""
@@ -156,6 +167,12 @@ class Portalocker(Rival):
     name = 'ours'
     module_name = 'portalocker'
     is_ours = True
+    first_lock = (
+        'import portalocker; lock = portalocker.Lock(sys.argv[2]); '
+        'lock.acquire(); lock.release()'
+    )
+    temporary_files = 'import portalocker.tempfile'
+    file_lock = 'import portalocker.filelock'
 
     def lock(self, path: str, timeout: float) -> Lockable:
         """Return a `Lock`."""
@@ -241,6 +258,8 @@ class Released(Portalocker):
     name = 'portalocker'
     requirement = 'portalocker'
     is_ours = False
+    temporary_files = ''
+    file_lock = ''
 
 
 class Filelock(Rival):
@@ -249,6 +268,11 @@ class Filelock(Rival):
     name = 'filelock'
     requirement = 'filelock'
     module_name = 'filelock'
+    first_lock = (
+        'import filelock; lock = filelock.FileLock(sys.argv[2]); '
+        'lock.acquire(); lock.release()'
+    )
+    file_lock = 'import filelock; filelock.FileLock'
 
     def lock(self, path: str, timeout: float) -> Lockable:
         """Return a `FileLock`."""
@@ -288,6 +312,10 @@ class Fasteners(Rival):
     name = 'fasteners'
     requirement = 'fasteners'
     module_name = 'fasteners'
+    first_lock = (
+        'import fasteners; lock = fasteners.InterProcessLock(sys.argv[2]); '
+        'lock.acquire(); lock.release()'
+    )
     is_shareable = False  # it says so: not thread-safe
 
     def lock(self, path: str, timeout: float) -> Lockable:
@@ -339,6 +367,11 @@ class Oslo(Rival):
     name = 'oslo'
     requirement = 'oslo.concurrency'
     module_name = 'oslo_concurrency.lockutils'
+    first_lock = (
+        'import os; from oslo_concurrency import lockutils\n'
+        'folder, name = os.path.split(sys.argv[2])\n'
+        'with lockutils.lock(name, external=True, lock_path=folder): pass'
+    )
     is_shareable = False
 
     def lock(self, path: str, timeout: float) -> Lockable:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import os
 import pathlib
-import sys
 
 import pytest
 from package_source import (
@@ -19,6 +18,7 @@ from package_source import (
     parsed,
     run_bare,
 )
+from single_file import single_file
 
 import portalocker
 
@@ -28,10 +28,7 @@ HAS_FORK = hasattr(os, 'fork')
 @pytest.fixture(params=['package', 'single file'])
 def home(request: pytest.FixtureRequest) -> pathlib.Path:
     """Return the folder that `import portalocker` looks into."""
-    if request.param == 'package':
-        return ROOT
-    build: pathlib.Path = request.getfixturevalue('build')
-    return build.parent
+    return ROOT if request.param == 'package' else single_file().parent
 
 
 def names_for_type_checkers() -> dict[str, str]:
@@ -112,16 +109,18 @@ def test_face_is_listed_and_imported_whole_without_any_client(
         assert 'pip install "portalocker[redis]"' in line
 
 
-def test_another_module_that_is_missing_is_told_as_it_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    pytest.importorskip('redis')
-    for name in ('portalocker.redis', 'portalocker._redis_core'):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.delitem(vars(portalocker), 'RedisLock', raising=False)
-    monkeypatch.setitem(sys.modules, 'portalocker._redis_core', None)
-    with pytest.raises(ModuleNotFoundError, match='_redis_core'):
-        portalocker.RedisLock  # noqa: B018
+BROKEN = """
+sys.modules['portalocker.redis'] = None
+import portalocker
+try:
+    portalocker.RedisLock
+except ModuleNotFoundError as error:
+    print(error.name)
+"""
+
+
+def test_another_module_that_is_missing_is_told_as_it_is() -> None:
+    assert run_bare(BROKEN, ROOT) == 'portalocker.redis\n'
 
 
 def test_unknown_name_is_an_attribute_error() -> None:

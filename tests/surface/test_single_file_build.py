@@ -10,6 +10,7 @@ import tomllib
 
 import pytest
 from package_source import ROOT, asks_for_type_checking, listed, run_bare
+from single_file import single_file
 
 VERSION = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))[
     'project'
@@ -31,6 +32,12 @@ with portalocker.open_atomic('new', binary=False) as fh:
 print('written:', open('new').read())
 print('version:', portalocker.__version__)
 """
+
+
+@pytest.fixture(name='build')
+def the_build() -> pathlib.Path:
+    """Return the single file, alone in its folder."""
+    return single_file()
 
 
 def test_combine_makes_the_folder_and_one_file(build: pathlib.Path) -> None:

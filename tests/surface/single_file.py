@@ -1,22 +1,24 @@
-"""The single file, for every test that looks at it."""
+"""The single file, built once for all tests that look at it."""
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
-import pytest
 from package_source import ROOT
 
+# removed when this process ends
+_folder = tempfile.TemporaryDirectory(prefix='single_file_')
 
-@pytest.fixture(scope='session')
-def build(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+
+@functools.cache
+def single_file() -> pathlib.Path:
     """Return the single file, alone in its folder."""
-    path = (
-        tmp_path_factory.mktemp('build') / 'not' / 'there' / 'portalocker.py'
-    )
+    path = pathlib.Path(_folder.name, 'not', 'there', 'portalocker.py')
     done = subprocess.run(
         [
             *(sys.executable, '-m', 'portalocker'),
