@@ -21,10 +21,9 @@ if TYPE_CHECKING:
 
 #: seconds without a claim after which a session is closed
 IDLE_SECONDS = 30.0
-# Between two looks at the clock
-LONGEST_TICK = 1.25
+# Between two looks at the clock; the longest is what the usual lease needs
+LONGEST_TICK = 0.6
 SHORTEST_TICK = 0.005
-TICKS_IN_LEASE = 8
 
 redis_logger = _warning.lazy_logger('portalocker.redis')
 
@@ -170,7 +169,7 @@ class ClaimCarrier(_redis_mail.RedisMail):
             if self.is_over:
                 raise SessionEnded(self.cause)
             self.claims[claim.hid] = claim
-        if 0 < claim.lease < self.tick_seconds * TICKS_IN_LEASE:
+        if claim.hold.beat_every < self.tick_seconds:
             self.needs_look = True
             self.attend()
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 #: of a lease: how long we believe in a hold after its last proof. It must end
 #: before the lease does, whatever the rates of the two clocks.
 BELIEF = 0.6
-#: of a lease: the time between two proofs
-BEAT = 0.25
+#: of a lease: the time between two proofs. A process that does nothing for
+#: half a lease loses nothing, whenever that begins
+BEAT = 0.06
 
 # Phases
 ASKED = 'asked'
@@ -97,10 +98,14 @@ class Hold:
         """Whether this attempt may still lead to the lock."""
         return self.phase in {ASKED, WAITING, HELD}
 
-    def is_beat_due(self, moment: float) -> bool:
-        """Whether to ask for a proof now; asking is what it notes."""
+    def is_beat_due(self, moment: float, pause: float = 0.0) -> bool:
+        """Whether to ask for a proof now; asking is what it notes.
+
+        `pause`: nobody asks again before that many seconds.
+        """
         since = max(self.contact, self.asked_beat)
-        if not self.believes(moment) or moment - since < self.beat_every:
+        is_early = moment + pause - since < self.beat_every
+        if is_early or not self.believes(moment):
             return False
         self.asked_beat = moment
         return True

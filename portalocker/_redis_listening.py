@@ -34,22 +34,21 @@ class SessionListener(_redis_claims.ClaimCarrier):
     def look_at_clock(self) -> float:
         """Renew what is due; return the seconds until the next look."""
         moment = _redis_core.now()
-        shortest = _redis_claims.LONGEST_TICK * _redis_claims.TICKS_IN_LEASE
+        # first: whoever registers after our list compares with what it is
+        self.tick_seconds = pause = _redis_claims.LONGEST_TICK
+        leased = [claim for claim in list(self.claims.values()) if claim.lease]
+        for claim in leased:
+            pause = min(pause, claim.hold.beat_every)
+        pause = max(pause, _redis_claims.SHORTEST_TICK)
         due: list[_redis_claims.Claim] = []
-        for claim in list(self.claims.values()):
-            if not claim.lease:
-                continue
-            shortest = min(shortest, claim.lease)
-            if claim.hold.is_beat_due(moment):
+        for claim in leased:
+            if claim.hold.is_beat_due(moment, pause):
                 due.append(claim)
             elif claim.hold.is_overdue(moment):
                 claim.happened(claim.hold.age, moment)
         self._beat(due, moment)
-        self.tick_seconds = max(
-            shortest / _redis_claims.TICKS_IN_LEASE,
-            _redis_claims.SHORTEST_TICK,
-        )
-        return min(self.tick_seconds, self._leave_channels(moment))
+        self.tick_seconds = pause
+        return min(pause, self._leave_channels(moment))
 
     def _beat(self, due: list[_redis_claims.Claim], moment: float) -> None:
         """Ask the server whether these still hold, which renews them."""

@@ -102,8 +102,9 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         first come, first served. Otherwise a newcomer may be faster.
     `lease`
         seconds after which the server gives the lock to others if it hears
-        nothing of us. It is renewed every quarter of it; after six tenths
-        without an answer we stop believing that we hold. 0: only the
+        nothing of us. It is renewed 16 times in that time; after six tenths
+        without an answer we stop believing that we hold. A process that
+        stands still for half a lease loses nothing. 0: only the
         connection counts.
     `takeover`
         `'immediate'`: a holder whose connection is gone holds no more.

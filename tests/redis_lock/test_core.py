@@ -100,11 +100,17 @@ def test_loss_is_told_once(event: object) -> None:
     assert event(hold) is None  # type: ignore[operator]
 
 
-def test_beats_are_due_a_quarter_of_the_lease_apart() -> None:
+def test_beats_are_due_before_the_next_would_be_late() -> None:
     hold = held()
-    assert not hold.is_beat_due(LEASE * core.BEAT - 0.1)
-    assert hold.is_beat_due(LEASE * core.BEAT)
-    assert not hold.is_beat_due(LEASE * core.BEAT + 0.1), 'one is on its way'
+    every = LEASE * core.BEAT
+    assert not hold.is_beat_due(every - 0.1)
+    assert hold.is_beat_due(every)
+    assert not hold.is_beat_due(every + 0.1), 'one is on its way'
+    assert hold.is_beat_due(every + 0.1, pause=every)
+
+
+def test_standing_still_for_half_a_lease_is_survived_at_any_moment() -> None:
+    assert core.BEAT + 0.5 < core.BELIEF
 
 
 def test_cancel_that_comes_too_late_holds() -> None:

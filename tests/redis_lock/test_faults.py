@@ -6,8 +6,10 @@ The numbers are those of the fault table in docs/explanation/redis.rst.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -136,10 +138,22 @@ class TestHolder:
     def test_f3_busy_interpreter_loses_nothing(
         self, client: Any, channel: str
     ) -> None:
-        with RedisLock(channel, client, lease=LONG) as lock:
-            # one call in C that keeps the interpreter to itself
-            sum(range(20_000_000))
+        """The lease of ten seconds, and five in which no thread runs."""
+        options: dict[str, Any] = {}
+        told = told_by(options)
+        with RedisLock(channel, client, **options) as lock:
+            claim = lock._current()
+            assert claim is not None
+            contact = claim.hold.contact
+            eventually(lambda: claim.hold.contact > contact)
+            contact = claim.hold.contact
+            time.sleep(0.9 * claim.hold.beat_every)  # the worst moment
+            # a call in C that keeps the interpreter to itself
+            ctypes.PyDLL(None).usleep(5_000_000)
+            lock.ensure_held()
+            eventually(lambda: claim.hold.contact > contact)
             lock.verify()
+        assert not told.is_set()
 
     def test_f20_children_leave_the_lock_alone(
         self, client: Any, channel: str
@@ -283,10 +297,51 @@ class TestNetwork:
 
 
 class TestWaiter:
-    def test_f9_giving_up_against_the_grant(
-        self, client: Any, channel: str
+    @pytest.mark.parametrize(
+        'rounds',
+        [
+            300,
+            pytest.param(
+                100_000,
+                marks=[pytest.mark.stress, pytest.mark.timeout(1800)],
+            ),
+        ],
+    )
+    def test_f9_giving_up_at_the_moment_of_the_grant(
+        self, client: Any, channel: str, rounds: int
     ) -> None:
         """Whoever wins, nobody is stuck and nothing is left."""
+        seed = random.SystemRandom().randrange(1 << 32)
+        print('seed', seed)
+        choices = random.Random(seed)
+        patience = 0.001
+        holder, waiter = (RedisLock(channel, client) for _ in range(2))
+        held = 0
+        for _ in range(rounds):
+            # whoever gave up stands in no line, and has no grant
+            holder.acquire(fail_when_locked=True)
+            started = threading.Event()
+
+            def wait(started: threading.Event = started) -> bool:
+                started.set()
+                try:
+                    waiter.acquire(timeout=patience)
+                except exceptions.AlreadyLocked:
+                    return False
+                waiter.verify()
+                waiter.release()
+                return True
+
+            with in_thread(wait) as results:
+                started.wait(LONG)
+                time.sleep(choices.uniform(0, 2 * patience))
+                holder.release()
+            assert results in ([True], [False])
+            held += results == [True]
+        assert 0 < held < rounds, f'{held} of {rounds}: never at that moment'
+        assert holder.holders() == holder.waiters() == ()
+
+    def test_f9_giving_up_in_a_crowd(self, client: Any, channel: str) -> None:
         rounds, results = 60, {'held': 0, 'refused': 0}
 
         def contend(n: int) -> None:
