@@ -55,9 +55,9 @@ class Endpoint:
         self.dialect = dialect_of(client)
         if is_cluster(client):
             _check_tag(bases)
-            node = client.get_node_from_key(
-                _redis_scripts.keys_of(bases[0])[0].decode()
-            )
+            key = _redis_scripts.keys_of(bases[0])[0].decode()
+            client.exists(key)  # the client learns where it is by now
+            node = client.get_node_from_key(key)
             client = client.get_redis_connection(node)
         pool = getattr(client, 'connection_pool', None)
         if pool is None:

@@ -130,6 +130,7 @@ class SessionListener(_redis_claims.ClaimCarrier):
             if kind not in {b'subscribe', b'ssubscribe'}:
                 raise ConnectionError('the server ended our subscription')
             self.own_channels[name] = True
+            self.take_answer(None)
             self.confirmed(name)
 
     def confirmed(self, channel: str) -> None:

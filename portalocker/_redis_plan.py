@@ -54,6 +54,19 @@ REFUSALS = tuple(
 )
 
 
+class ServerSeesNoSession(exceptions.LockException):
+    """What runs the scripts is not where we subscribed."""
+
+
+#: who waits already, waits on: a restart, or a slot that moves, takes a while
+_MAY_PASS = (
+    *UNKNOWN_OUTCOME,
+    redis_errors.ClusterError,
+    redis_errors.TryAgainError,
+    ServerSeesNoSession,
+)
+
+
 class OpenSession(typing.NamedTuple):
     """Wanted: a claim in a session that lives."""
 
@@ -241,10 +254,11 @@ class _Acquisition:
         """One attempt; whether we hold."""
         try:
             is_held = yield from self._try_here()
-        except UNKNOWN_OUTCOME as error:
+        except _MAY_PASS as error:
             if not self._has_waited or isinstance(error, REFUSALS):
                 raise
             self._error = error  # the server may come back
+            self._restarts = 0
             return False
         self._error = None
         return is_held
@@ -273,12 +287,13 @@ class _Acquisition:
         self._restarts += 1
         if answer != _redis_core.NO_SESSION:
             return
-        claim.session.close('the server does not see it')
+        if not claim.session.dialect.is_sharded:
+            claim.session.close('the server does not see it')
         if self._restarts > _RESTARTS_IN_A_ROW:
-            raise exceptions.LockException(
+            raise ServerSeesNoSession(
                 f'cannot lock {self._order.channels[0]!r}: the server does '
                 'not see our subscription; is there a proxy in between, or '
-                'a replica?'
+                'a replica, or does the lock move to another node?'
             )
 
     def _ask(self, claim: _redis_claims.Claim) -> Generator[Step, Any, str]:
@@ -377,12 +392,16 @@ def releasing(claim: _redis_claims.Claim) -> Generator[Step, Any, bool]:
     run = RunScript(script, claim.keys, (claim.hid, *claim.tokens))
     try:
         return bool((yield run)) and was_held
-    except UNKNOWN_OUTCOME as error:
+    except redis_errors.RedisError as error:
+        session.forget(claim)
+        # a server that was demoted has let others go on without us
+        is_gone = isinstance(error, redis_errors.ReadOnlyError)
+        if was_held and not is_gone and not isinstance(error, UNKNOWN_OUTCOME):
+            raise
         _redis_claims.redis_logger.warning(
             'cannot release %r at once: %s', claim.channels[0], error
         )
-        session.forget(claim)
-        return was_held
+        return was_held and not is_gone
     except BaseException:
         session.forget(claim)
         raise

@@ -70,7 +70,7 @@ class RedisSession(_redis_listening.SessionListener):
         """Subscribe to ourselves and wait for the confirmation."""
         self.own_channels[channel] = False
         self.post('HELLO', '3', answered=_must_be_no_error)
-        self.post(self.dialect.subscribe, channel)
+        self.post(self.dialect.subscribe, channel, answered=_must_be_taken)
         self._socket.settimeout(_redis_endpoint.CONNECT_SECONDS)
         try:
             self._socket.sendall(self.take_outgoing())
@@ -84,7 +84,8 @@ class RedisSession(_redis_listening.SessionListener):
     def listen_on(self, base: str) -> None:
         """Be there for locks that a cluster keeps in another slot.
 
-        Waits for the server's confirmation; raises `SessionEnded`.
+        Waits for the server's confirmation; raises `ConnectionError` of the
+        client where there is none. The locks that are held here stay.
         """
         channel = self.dialect.channel(self.sid, base)
         if self.own_channels.get(channel):
@@ -92,11 +93,21 @@ class RedisSession(_redis_listening.SessionListener):
         with self.mutex:
             event = self._confirmations.setdefault(channel, threading.Event())
             self.own_channels.setdefault(channel, False)
-        self.post(self.dialect.subscribe, channel)
+        refusals: list[str] = []
+
+        def answered(answer: Any) -> None:
+            if isinstance(answer, _redis_wire.ServerError):
+                refusals.append(answer.text)
+                self.own_channels.pop(channel, None)
+                event.set()
+
+        self.post(self.dialect.subscribe, channel, answered=answered)
         event.wait(_redis_endpoint.CONNECT_SECONDS)
-        if self.is_over or not self.own_channels[channel]:
-            self.close('the server did not confirm a subscription')
-            raise _redis_claims.SessionEnded(self.cause)
+        if self.is_over or not self.own_channels.get(channel):
+            why = self.cause or ', '.join(refusals) or 'no answer'
+            raise redis_errors.ConnectionError(
+                f'cannot subscribe to a channel for locks: {why}'
+            )
 
     def confirmed(self, channel: str) -> None:
         """Let those go on who wait for it."""
@@ -298,6 +309,11 @@ _after_fork.forget_in_child(_sessions_of_parent)
 def _as_client_name(name: str) -> str:
     """A name that servers accept: printable ASCII without spaces."""
     return re.sub('[^!-~]', '_', name)[:200]
+
+
+def _must_be_taken(answer: Any) -> None:
+    if isinstance(answer, _redis_wire.ServerError):
+        raise ConnectionError(answer.text)
 
 
 def _must_be_no_error(answer: Any) -> None:

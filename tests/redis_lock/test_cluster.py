@@ -1,11 +1,8 @@
-"""The lock through a cluster, and through Sentinel."""
+"""The lock through a cluster."""
 
 from __future__ import annotations
 
-import pathlib
-import signal
-import subprocess
-import time
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,9 +11,13 @@ from servers import ports, redis_server
 from test_redis_lock import LONG, eventually, in_thread, kill_session
 
 from portalocker import exceptions
+from portalocker._redis_scripts import base_of
 from portalocker.redis import RedisLock, RedisMultiLock, close_sessions
 
 redis = pytest.importorskip('redis')
+
+#: seconds: long enough to be renewed on a loaded machine
+LEASE = 1.0
 
 
 @pytest.fixture(scope='module')
@@ -130,42 +131,117 @@ def test_short_lease_is_renewed(cluster: Any, channel: str) -> None:
         eventually(lambda: claim.hold.contact > contact)
 
 
+class Migration:
+    """A slot on its way from the first node to the second."""
+
+    def __init__(
+        self, nodes: list[redis_server.RedisServer], cluster: Any, key: str
+    ) -> None:
+        self.slot = cluster.keyslot(key)
+        self.links = [redis.Redis(port=node.port) for node in nodes]
+        self.names = [self._of(n, 'MYID').decode() for n in range(2)]
+        self.port = nodes[1].port
+
+    def _of(self, n: int, *words: object) -> Any:
+        return self.links[n].execute_command('CLUSTER', *words)
+
+    def begin(self) -> None:
+        """Both know of it; the keys have moved, the slot has not."""
+        self._of(1, 'SETSLOT', self.slot, 'IMPORTING', self.names[0])
+        self._of(0, 'SETSLOT', self.slot, 'MIGRATING', self.names[1])
+        keys = self._of(0, 'GETKEYSINSLOT', self.slot, 100)
+        assert keys, 'the lock is held: it has keys'
+        self.links[0].execute_command(
+            *('MIGRATE', '127.0.0.1', self.port, '', 0, 5000, 'KEYS', *keys)
+        )
+
+    def end(self) -> None:
+        """The second node has the slot, the first one knows."""
+        for n in (1, 0):
+            self._of(n, 'SETSLOT', self.slot, 'NODE', self.names[1])
+
+    def undo(self) -> None:
+        """The first node has the slot again."""
+        self.end()
+        for key in self._of(1, 'GETKEYSINSLOT', self.slot, 100):
+            self.links[1].delete(key)
+        for n in (0, 1):
+            self._of(n, 'SETSLOT', self.slot, 'NODE', self.names[0])
+        for link in self.links:
+            link.close()
+
+
 @pytest.fixture
-def sentinel(
-    own_server: redis_server.RedisServer, tmp_path: pathlib.Path
-) -> Iterator[int]:
-    port = ports.free_port()
-    config = tmp_path / 'sentinel.conf'
-    config.write_text(
-        f'port {port}\nbind 127.0.0.1\ndir {tmp_path}\n'
-        f'sentinel monitor main 127.0.0.1 {own_server.port} 1\n'
+def migration(
+    nodes: list[redis_server.RedisServer], cluster: Any, channel: str
+) -> Iterator[tuple[Migration, str]]:
+    """A migration, and a channel whose lock it moves."""
+    name = next(
+        name
+        for name in (f'{channel} {n}' for n in range(1000))
+        if cluster.keyslot(base_of(name)) < 8192
     )
-    process = subprocess.Popen(
-        [own_server.program, str(config), '--sentinel'],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + LONG
-        while not redis_server.RedisServer(
-            own_server.program, port=port
-        ).answers():
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        yield port
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait()
-
-
-def test_sentinel_leads_to_the_master(sentinel: int, channel: str) -> None:
-    from redis.sentinel import Sentinel
-
-    guard = Sentinel([('127.0.0.1', sentinel)])
-    master = guard.master_for('main')
-    with RedisLock(channel, master) as lock:
-        lock.verify()
-        assert not RedisLock(channel, master).try_acquire()
+    migration = Migration(nodes, cluster, base_of(name))
+    yield migration, name
     close_sessions()
-    master.close()
-    for found in guard.sentinels:
-        found.close()
+    migration.undo()
+
+
+@pytest.mark.parametrize('takeover', ['immediate', 'safe'])
+def test_f17_lock_that_moves_to_another_node_is_lost_there(
+    cluster: Any, migration: tuple[Migration, str], takeover: Any
+) -> None:
+    moving, name = migration
+    told = threading.Event()
+    first = RedisLock(
+        *(name, cluster),
+        lease=LEASE,
+        takeover=takeover,
+        on_lost=lambda _: told.set(),
+    ).acquire()
+    token = first.token
+    moving.begin()
+    moving.end()
+    assert told.wait(LONG), 'the node ended the subscription'
+    with RedisLock(name, cluster, timeout=LONG) as second:
+        assert not first.locked
+        assert second.token > token
+        second.verify()
+    with pytest.raises(exceptions.LockLostError):
+        first.release()
+
+
+def test_f17_nobody_comes_in_while_a_slot_moves(
+    cluster: Any, migration: tuple[Migration, str]
+) -> None:
+    moving, name = migration
+    first = RedisLock(name, cluster, lease=LONG, takeover='safe').acquire()
+    moving.begin()
+    second = RedisLock(name, cluster)
+    with pytest.raises((exceptions.LockException, redis.RedisError)):
+        second.acquire(timeout=0)
+    moving.end()
+    eventually(lambda: first.lost)
+    with pytest.raises(exceptions.AlreadyLocked):
+        second.acquire(timeout=0)
+    with pytest.raises(exceptions.LockLostError):
+        first.release()
+    second.acquire(timeout=LONG)
+    second.release()
+
+
+def test_f17_waiter_waits_on_where_the_lock_went(
+    cluster: Any, migration: tuple[Migration, str]
+) -> None:
+    moving, name = migration
+    first = RedisLock(name, cluster, lease=LEASE).acquire()
+    second = RedisLock(name, cluster, check_interval=0.05)
+    with in_thread(lambda: second.acquire(timeout=LONG)) as results:
+        eventually(first.waiters)
+        moving.begin()
+        moving.end()
+        eventually(lambda: results)
+    assert results == [second]
+    second.release()
+    with pytest.raises(exceptions.LockLostError):
+        first.release()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import pathlib
 import pwd
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any, Self
 
+from servers.parent import die_with_parent
 from servers.ports import free_port
 
 LONG = 30.0  # seconds: only ever reached by a failure
@@ -66,11 +65,6 @@ def _account() -> dict[str, Any]:
     raise CannotStart('it does not run as root, and nobody else is here')
 
 
-def _die_with_parent() -> None:
-    if sys.platform == 'linux':
-        ctypes.CDLL(None).prctl(1, signal.SIGQUIT)  # PR_SET_PDEATHSIG
-
-
 class Daemon:
     """A server process with a directory and a port of its own."""
 
@@ -108,7 +102,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509
+                preexec_fn=die_with_parent,  # noqa: PLW1509
                 **self.account,
             )
 

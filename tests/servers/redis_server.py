@@ -15,9 +15,11 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from typing import Self
 
+from servers.parent import die_with_parent
 from servers.ports import free_port
 
 LONG = 15.0  # seconds: only ever reached by a failure
@@ -66,6 +68,7 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        self._directory = tempfile.TemporaryDirectory(prefix='portalocker')
         self._process = subprocess.Popen(
             [
                 self.program,
@@ -73,8 +76,10 @@ class RedisServer:
                 *('--save', '', '--appendonly', 'no', '--loglevel', 'warning'),
                 *self.options,
             ],
+            cwd=self._directory.name,  # a replica writes what it copies
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,  # noqa: PLW1509
         )
         deadline = time.monotonic() + LONG
         while not self.answers():
@@ -115,6 +120,7 @@ class RedisServer:
         if process is not None:
             process.kill()
             process.wait()
+            self._directory.cleanup()
 
     def __enter__(self) -> Self:
         self.start()
