@@ -16,7 +16,6 @@ from redis import exceptions as redis_errors
 
 from . import (
     _after_fork,
-    _redis_claims,
     _redis_endpoint,
     _redis_listening,
     _redis_wire,

@@ -1,6 +1,6 @@
 """What happens when holders, waiters, the server and the network fail.
 
-The numbers are those of the fault table in docs/explanation/redis.rst.
+The numbers are those of the table in docs/explanation/redis_faults.rst.
 """
 
 from __future__ import annotations
@@ -581,6 +581,42 @@ class TestServer:
         own.set(f'portalocker:lock:{{{channel}}}:fence', ahead)
         with lock:
             assert lock.token == ahead + 1
+
+    def test_f22_clock_set_forward_ends_holds(
+        self, own: Any, channel: str
+    ) -> None:
+        """As the server sees it: a deadline of an hour ago."""
+        options: dict[str, Any] = {'lease': LEASE}
+        told = told_by(options)
+        lock = RedisLock(channel, own, **options).acquire()
+        token = lock.token
+        key = f'portalocker:lock:{{{channel}}}:holders'
+        ((hid, record),) = own.hgetall(key).items()
+        words = record.split(b' ')
+        words[4] = b'%d' % (int(words[4]) - 3600 * 10**6)
+        own.hset(key, hid, b' '.join(words))
+        assert told.wait(LONG)
+        with RedisLock(channel, own, timeout=0) as other:
+            assert other.token > token
+        with pytest.raises(exceptions.LockLostError):
+            lock.release()
+
+    @pytest.mark.parametrize('hours', [-1, 1])
+    def test_f22_clock_of_the_client_does_not_matter(
+        self,
+        own: Any,
+        channel: str,
+        monkeypatch: pytest.MonkeyPatch,
+        hours: int,
+    ) -> None:
+        with RedisLock(channel, own, lease=LEASE) as lock:
+            real = time.time
+            monkeypatch.setattr(time, 'time', lambda: real() + hours * 3600)
+            claim = lock._current()
+            assert claim is not None
+            contact = claim.hold.contact
+            eventually(lambda: claim.hold.contact > contact)
+            lock.verify()
 
 
 @pytest.mark.parametrize(
