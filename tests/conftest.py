@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 
 import engines
+import own_place
 import pytest
 
 if importlib.util.find_spec('hypothesis') is not None:
@@ -24,6 +25,13 @@ if importlib.util.find_spec('hypothesis') is not None:
         derandomize=os.environ.get('CI') == 'true',
     )
     hypothesis.settings.load_profile('ours')
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let temporary files of this run go into a directory of its own."""
+    own_place.see_own_mounts()
+    config.add_cleanup(own_place.enter().close)
+
 
 STRESS_WANTED = os.environ.get('PORTALOCKER_STRESS') == '1'
 
@@ -106,6 +114,15 @@ def _nothing_left_running() -> Iterator[None]:
     }
     assert not left_children, f'processes not reaped: {left_children}'
     assert not left_threads, f'threads still running: {left_threads}'
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    """Fail a test that leaves temporary files."""
+    before = own_place.names()
+    yield
+    left = own_place.names() - before
+    assert not left, f'temporary files left: {left}'
 
 
 @pytest.fixture

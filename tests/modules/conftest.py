@@ -15,17 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def _file_systems() -> list[str]:
-    paths = [tempfile.gettempdir()]
-    if sys.platform == 'linux' and os.access('/dev/shm', os.W_OK):
-        paths.append('/dev/shm')
-    return paths
+_MEMORY = '/dev/shm'
+_HAS_MEMORY = sys.platform == 'linux' and os.access(_MEMORY, os.W_OK)
 
 
-@pytest.fixture(params=_file_systems())
+@pytest.fixture(params=['default', 'memory'] if _HAS_MEMORY else ['default'])
 def place(request: pytest.FixtureRequest) -> Iterator[pathlib.Path]:
     """A directory that everybody may write to."""
-    path = pathlib.Path(tempfile.mkdtemp(dir=request.param))
+    directory = _MEMORY if request.param == 'memory' else None
+    path = pathlib.Path(tempfile.mkdtemp(dir=directory))
     path.chmod(0o777)
     yield path
     shutil.rmtree(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import shutil
 
 import pytest
 
@@ -33,10 +34,8 @@ def run(
 ) -> pytest.Pytester:
     text = (CONFTEST / 'conftest.py').read_text(encoding='utf-8')
     pytester.makeconftest(text)
-    (pytester.path / 'engines.py').write_text(
-        (CONFTEST / 'engines.py').read_text(encoding='utf-8'),
-        encoding='utf-8',
-    )
+    for name in ('engines.py', 'own_place.py'):
+        shutil.copy(CONFTEST / name, pytester.path)
     pytester.makepyfile(PROGRAM)
     pytester.makeini('[pytest]\nmarkers =\n    stress: long\n')
     monkeypatch.delenv('PORTALOCKER_ENGINES', raising=False)

@@ -14,6 +14,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import textwrap
 import types
 
@@ -27,6 +28,8 @@ from package_source import (
     tracked_files,
 )
 
+from portalocker import tempfile as portalocker_tempfile
+
 EXAMPLES = sorted((ROOT / 'examples').glob('*.py'))
 PAGES = [ROOT / 'README.rst', *sorted((ROOT / 'docs').rglob('*.rst'))]
 DOCTEST_OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -34,6 +37,17 @@ DOCTEST_OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 def _short(path: pathlib.Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture(autouse=True)
+def _own_temporary_directory(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An example shows one thing, and need not show how to clean up."""
+    place = str(tmp_path_factory.mktemp('temporary'))
+    monkeypatch.setenv('TMPDIR', place)
+    for module in (tempfile, portalocker_tempfile):
+        monkeypatch.setattr(module, 'tempdir', place)
 
 
 def run_file(

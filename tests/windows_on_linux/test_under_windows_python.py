@@ -22,10 +22,15 @@ PART = 'tests/windows_on_linux/windows_part'
 def test_the_windows_part_passes_under_a_windows_python():
     command = shlex.split(os.environ['WINDOWS_PYTHON'])
     options = ['-p', 'no:cacheprovider', '-p', 'no:asyncio', '-q']
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {'TMPDIR', 'TEMP', 'TMP'}  # paths of this system
+    }
     run = subprocess.run(
         [*command, '-m', 'pytest', PART, *options],
         cwd=ROOT,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+        env={**environment, 'PYTHONPATH': str(ROOT)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
