@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import random
 import statistics
@@ -13,6 +14,9 @@ import processes
 import question
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
     import rivals
 
 HAND_OFFS = 10
@@ -50,20 +54,11 @@ class HandOff(question.Question):
         quick: bool,
     ) -> question.Answer:
         """Hold, release at a random moment, hear when the other had it."""
-        lock = rival.lock(path, TIMEOUT)
-        orders, reports = os.pipe(), os.pipe()
-        with processes.Children() as children:
-            children.fork(
-                lambda: obey(rival.lock(path, TIMEOUT), orders[0], reports[1])
+        return {
+            'ms': between_processes(
+                rival.lock(path, TIMEOUT), lambda: rival.lock(path, TIMEOUT)
             )
-            milliseconds = [
-                hand_over(lock, orders[1], reports[0])
-                for _ in range(HAND_OFFS)
-            ]
-            children.join()
-        for fd in (*orders, *reports):
-            os.close(fd)
-        return {'ms': milliseconds}
+        }
 
     def columns(
         self, answer: question.Answer, floor: question.Answer
@@ -77,25 +72,67 @@ class HandOff(question.Question):
         }
 
 
-def hand_over(lock: rivals.Lockable, orders: int, reports: int) -> float:
+def between_processes(
+    lock: rivals.Lockable, other: Callable[[], rivals.Lockable]
+) -> list[float]:
+    """Milliseconds of some hand-offs to a forked child."""
+    with processes.Children() as children, Pipes() as pipes:
+        children.fork(lambda: obey(other(), pipes))
+        milliseconds = [hand_over(lock, pipes) for _ in range(HAND_OFFS)]
+        children.join()
+    return milliseconds
+
+
+def between_threads(
+    lock: rivals.Lockable, other: Callable[[], rivals.Lockable]
+) -> list[float]:
+    """Milliseconds of some hand-offs to a thread."""
+    with (
+        Pipes() as pipes,
+        concurrent.futures.ThreadPoolExecutor() as threads,
+    ):
+        obeying = threads.submit(lambda: obey(other(), pipes))
+        milliseconds = [hand_over(lock, pipes) for _ in range(HAND_OFFS)]
+        obeying.result()
+    return milliseconds
+
+
+class Pipes:
+    """What the holder orders, and what the one who waits reports."""
+
+    def __enter__(self) -> Pipes:
+        self.orders, self.reports = os.pipe(), os.pipe()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for fd in (*self.orders, *self.reports):
+            os.close(fd)
+
+
+def hand_over(lock: rivals.Lockable, pipes: Pipes) -> float:
     """Milliseconds from our release to the other's acquire."""
     lock.acquire()
-    os.write(orders, processes.READY)
-    processes.read_exactly(reports, 1)
+    os.write(pipes.orders[1], processes.READY)
+    processes.read_exactly(pipes.reports[0], 1)
     time.sleep(random.uniform(*HOLD_SECONDS))
     released = time.monotonic_ns()
     lock.release()
-    moment = processes.read_exactly(reports, MOMENT.size)
+    moment = processes.read_exactly(pipes.reports[0], MOMENT.size)
     acquired: int = MOMENT.unpack(moment)[0]
     return (acquired - released) / 1e6
 
 
-def obey(lock: rivals.Lockable, orders: int, reports: int) -> None:
+def obey(lock: rivals.Lockable, pipes: Pipes) -> None:
     """Wait for the lock whenever told to; report when it was ours."""
     for _ in range(HAND_OFFS):
-        processes.read_exactly(orders, 1)
-        os.write(reports, processes.READY)
+        processes.read_exactly(pipes.orders[0], 1)
+        os.write(pipes.reports[1], processes.READY)
         lock.acquire()
         acquired = time.monotonic_ns()
         lock.release()
-        os.write(reports, MOMENT.pack(acquired))
+        os.write(pipes.reports[1], MOMENT.pack(acquired))

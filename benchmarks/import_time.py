@@ -52,7 +52,7 @@ class ImportTime(question.Question):
             NAME: f'import {rival.module_name}',
             FIRST_LOCK: rival.first_lock,
             TEMPFILE: rival.temporary_files,
-            FILELOCK: rival.file_lock,
+            FILELOCK: rival.file_lock_import,
         }[case.name]
         if not code:
             return {}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contention
 import event_loop
+import file_lock
 import growth
 import hand_off
+import hand_off_kinds
 import import_time
 import primitives
 import publication
@@ -21,6 +23,8 @@ def by_name(thousand: bool = False) -> dict[str, question.Question]:
     return {
         'uncontended': uncontended.Uncontended(),
         'hand_off': hand_off.HandOff(),
+        'file_lock': file_lock.FileLocks(),
+        'hand_off_kinds': hand_off_kinds.HandOffKinds(),
         'waiter_cpu': waiter_cpu.WaiterCpu(),
         'contention': contention.Contention(thousand),
         'threads': threads.Threads(),

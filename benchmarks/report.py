@@ -25,6 +25,8 @@ PAGES = HERE.parent / 'docs' / 'benchmarks'
 COLUMNS = {
     'uncontended': ('median us', 'microseconds, less is better'),
     'hand_off': ('median ms', 'milliseconds, less is better'),
+    'file_lock': ('median us', 'microseconds, less is better'),
+    'hand_off_kinds': ('median ms', 'milliseconds, less is better'),
     'waiter_cpu': ('% of a core', 'percent of a core, less is better'),
     'contention': ('sections/s', 'sections a second, more is better'),
     'threads': ('sections/s', 'sections a second, more is better'),

@@ -37,7 +37,18 @@ class Rival:
     #: how one begins that makes temporary files
     temporary_files = ''
     #: how one begins that uses a re-entrant `FileLock`
-    file_lock = ''
+    file_lock_import = ''
+    #: whether two threads with a `file_lock()` each exclude each other
+    excludes_threads = True
+    #: whether threads wait for each other with a `read_write()` each
+    sides_exclude_threads = True
+    #: whether the holder of a `file_lock()` may take it again
+    counts_levels = False
+
+    @property
+    def distribution(self) -> str:
+        """What is installed, without the version that was asked for."""
+        return (self.requirement or '').partition('==')[0]
 
     @functools.cached_property
     def module(self) -> Any:
@@ -63,6 +74,14 @@ class Rival:
         `with`, and `wait`: for an event that is set. Any may be missing.
         """
         return {'words': {}, 'objects': {}}
+
+    def file_lock(self, path: str, timeout: float) -> Lockable:
+        """Return the lock between processes, and threads, that counts."""
+        return self.lock(path, timeout)
+
+    def count_waits(self, wanted: bool) -> bool:
+        """Switch wait counters on or off; whether the library has any."""
+        return False
 
     def reentrant(self, path: str) -> Lockable | None:
         """Return a lock that its holder may take again."""
@@ -107,7 +126,7 @@ class KernelSide:
 
     def __init__(self, path: str, kind: int) -> None:
         self.path = path
-        self.kind = kind | fcntl.LOCK_NB
+        self.kind = kind
 
     def acquire(self) -> None:
         """Open the file, then lock it."""
@@ -153,6 +172,10 @@ class Floor(Rival):
         """Return a lock that waits in the kernel."""
         return KernelLock(path)
 
+    def file_lock(self, path: str, timeout: float) -> Lockable:
+        """Return the same on a bare descriptor."""
+        return KernelSide(path, fcntl.LOCK_EX)
+
     def read_write(self, path: str) -> tuple[Lockable, Lockable]:
         """Return the kernel's shared and exclusive lock."""
         return (
@@ -172,7 +195,8 @@ class Portalocker(Rival):
         'lock.acquire(); lock.release()'
     )
     temporary_files = 'import portalocker.tempfile'
-    file_lock = 'import portalocker.filelock'
+    file_lock_import = 'import portalocker.filelock'
+    counts_levels = True
 
     def lock(self, path: str, timeout: float) -> Lockable:
         """Return a `Lock`."""
@@ -183,6 +207,18 @@ class Portalocker(Rival):
         """Return a new `Lock`."""
         guard: AbstractContextManager[Any] = self.module.Lock(path)
         return guard
+
+    def file_lock(self, path: str, timeout: float) -> Lockable:
+        """Return a `FileLock`."""
+        room = importlib.import_module('portalocker.filelock')
+        lock: Lockable = room.FileLock(path, timeout)
+        return lock
+
+    def count_waits(self, wanted: bool) -> bool:
+        """Count, or stop counting."""
+        counters = importlib.import_module('portalocker.wait_counters')
+        counters.enable() if wanted else counters.disable()
+        return True
 
     def reentrant(self, path: str) -> Lockable:
         """Return an `RLock`."""
@@ -255,11 +291,15 @@ class Released(Portalocker):
     def task_lock(self, path: str) -> None:
         """It has none."""
 
+    def file_lock(self, path: str, timeout: float) -> Lockable:
+        """It has none but the ordinary lock."""
+        return self.lock(path, timeout)
+
     name = 'portalocker'
     requirement = 'portalocker'
-    is_ours = False
+    is_ours = counts_levels = False
     temporary_files = ''
-    file_lock = ''
+    file_lock_import = ''
 
 
 class Filelock(Rival):
@@ -272,7 +312,9 @@ class Filelock(Rival):
         'import filelock; lock = filelock.FileLock(sys.argv[2]); '
         'lock.acquire(); lock.release()'
     )
-    file_lock = 'import filelock; filelock.FileLock'
+    file_lock_import = 'import filelock; filelock.FileLock'
+    sides_exclude_threads = False  # another thread's wish raises
+    counts_levels = True
 
     def lock(self, path: str, timeout: float) -> Lockable:
         """Return a `FileLock`."""
@@ -298,6 +340,16 @@ class Filelock(Rival):
         return self.module.AsyncFileLock(path)
 
 
+class OlderFilelock(Filelock):
+    """The same library as it was before it knew how to wait and to fork."""
+
+    name = 'filelock 3.12'
+    requirement = 'filelock==3.12.4'
+
+    def read_write(self, path: str) -> None:
+        """It has none."""
+
+
 class FastenersLock:
     """`InterProcessLock` with the timeout given once."""
 
@@ -317,6 +369,7 @@ class Fasteners(Rival):
         'lock.acquire(); lock.release()'
     )
     is_shareable = False  # it says so: not thread-safe
+    excludes_threads = sides_exclude_threads = False
 
     def lock(self, path: str, timeout: float) -> Lockable:
         """Return an `InterProcessLock`."""
@@ -454,6 +507,7 @@ RIVALS: dict[str, Rival] = {
         Portalocker(),
         Released(),
         Filelock(),
+        OlderFilelock(),
         Fasteners(),
         Oslo(),
         Threading(),

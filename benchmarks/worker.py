@@ -44,7 +44,7 @@ def introduce(rival: rivals.Rival) -> str:
     ):
         raise ImportError(f'{rival.module_name} came from {origin}')
     if rival.requirement:
-        return importlib.metadata.version(rival.requirement)
+        return importlib.metadata.version(rival.distribution)
     rival.try_out()
     return str(getattr(rival.module, '__version__', ''))
 
