@@ -51,6 +51,14 @@ _HOMES = {
 _ROOMS = frozenset(
     ('__about__', 'constants', 'exceptions', 'holder', 'portalocker', 'utils')
 )
+# Nor these, but in the single file they are not
+_ROOMS_APART = frozenset(
+    (
+        *('aio', 'atomic', 'exporters', 'fencing', 'filelock', 'postgres'),
+        *('pysync', 'read_write', 'reapers', 'redis', 'semantics'),
+        *('tempfile', 'types', 'wait_counters'),
+    )
+)
 
 # What a reload finds is loaded again
 for _name in _HOMES:
@@ -167,7 +175,7 @@ def _imported(room: str) -> python_types.ModuleType:
 
 def _getattr_of_face(name: str) -> object:
     """What is asked for the first time, see PEP 562."""
-    if name in _ROOMS:
+    if name in _ROOMS or (name in _ROOMS_APART and '__path__' in globals()):
         return _imported(name)
     if name not in _HOMES:
         raise AttributeError(

@@ -59,6 +59,30 @@ def test_type_checkers_see_what_is_there() -> None:
     assert set(homes) == set(portalocker.__all__)
 
 
+def test_every_public_module_is_an_attribute() -> None:
+    public = {
+        path.stem
+        for path in PACKAGE.iterdir()
+        if path.suffix == '.py' or (path / '__init__.py').exists()
+        if not path.name.startswith('_')
+    }
+    rooms = portalocker._ROOMS | portalocker._ROOMS_APART
+    assert rooms - {'__about__'} == public - {'commands'}
+    script = """
+import portalocker
+for name in sorted(portalocker._ROOMS_APART):
+    try:
+        assert getattr(portalocker, name).__name__ == 'portalocker.' + name
+    except ImportError:
+        print(name, 'needs a client')
+"""
+    assert run_bare(script, ROOT).splitlines() == [
+        'aio needs a client',
+        'postgres needs a client',
+        'redis needs a client',
+    ]
+
+
 ONE_BY_ONE = """
 import importlib, portalocker
 names = sorted({*portalocker.__all__, *portalocker._ROOMS})
