@@ -1,12 +1,15 @@
 """Every example runs: of the README, the docs, the docstrings, examples/.
 
 In README.rst and docs/ a `.. code-block:: python` is a program; those of one
-file run in one process, one after the other, as a reader would type them.
-What starts with `>>>` says what it prints, and is held to it.
+file run in one process, one after the other, as a reader would type them;
+see `pages` for files and for sessions in a shell. What starts with `>>>` says
+what it prints, and is held to it.
 """
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import doctest
 import importlib
 import os
@@ -15,9 +18,11 @@ import re
 import subprocess
 import sys
 import tempfile
-import textwrap
 import types
+from collections.abc import Callable, Iterator
 
+import engines
+import pages
 import pytest
 from package_source import (
     PACKAGE,
@@ -27,11 +32,12 @@ from package_source import (
     modules,
     tracked_files,
 )
+from pages import PAGES
+from servers import redis_server
 
 from portalocker import tempfile as portalocker_tempfile
 
 EXAMPLES = sorted((ROOT / 'examples').glob('*.py'))
-PAGES = [ROOT / 'README.rst', *sorted((ROOT / 'docs').rglob('*.rst'))]
 DOCTEST_OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -91,45 +97,143 @@ def test_demo_shows_handoffs_a_death_and_exclusion(
     assert re.search(r'\d ms  holds; waiting:', done.stdout)
 
 
-def python_blocks(text: str) -> list[tuple[int, str]]:
-    """Return (line number, program) of each `code-block:: python`."""
-    blocks = []
-    lines = text.splitlines()
-    for number, line in enumerate(lines):
-        if line.strip() == '.. code-block:: python':
-            blocks.append((number + 2, _indented_below(lines[number + 1 :])))
-    return blocks
+@contextlib.contextmanager
+def _valkey() -> Iterator[str]:
+    program = redis_server.engine_path('valkey')
+    if program is None:
+        raise FileNotFoundError('no such program')
+    with redis_server.RedisServer(program) as server:
+        yield f'redis://127.0.0.1:{server.port}'
 
 
-def _indented_below(lines: list[str]) -> str:
-    """Return the indented lines that come first."""
-    inside = []
-    for line in lines:
-        if line.strip() and not line.startswith(' '):
-            break
-        inside.append(line)
-    return textwrap.dedent('\n'.join(inside)).rstrip()
+@contextlib.contextmanager
+def _postgresql() -> Iterator[str]:
+    try:
+        from servers import postgresql
+
+        server = postgresql.PostgreSQL()
+    except Exception as error:
+        raise FileNotFoundError(str(error)) from error
+    yield server.url
+    server.stop()
 
 
-def as_one_program(blocks: list[tuple[int, str]]) -> str:
-    """Put the blocks where they stand, so that errors name their lines."""
-    program: list[str] = []
-    for line, block in blocks:
-        program += [''] * (line - 1 - len(program))
-        program += block.splitlines()
-    return '\n'.join([*program, ''])
+_STARTS = {'valkey': _valkey, 'postgresql': _postgresql}
 
 
-@pytest.mark.parametrize('page', PAGES, ids=_short)
+@pytest.fixture(scope='session')
+def _running(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """Where the servers of a page are; why they are not, behind a `!`."""
+    with contextlib.ExitStack() as stack:
+        found = {}
+        for variable in request.param:
+            try:
+                start = _STARTS[pages.SERVERS[variable]]
+                found[variable] = stack.enter_context(start())
+            except FileNotFoundError as error:
+                found[variable] = f'!{error}'
+        yield found
+
+
+@pytest.fixture
+def servers(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    _running: dict[str, str],
+) -> None:
+    """Tell the page where its servers are."""
+    for variable, url in _running.items():
+        if url.startswith('!'):
+            engines.is_missing(request, pages.SERVERS[variable], url[1:])
+        monkeypatch.setenv(variable, url)
+
+
+def _pages_with(
+    what: Callable[[str], object],
+) -> pytest.MarkDecorator:
+    """Parametrize a test with the pages that have it, and their servers."""
+    return pytest.mark.parametrize(
+        ('page', '_running'),
+        [
+            pytest.param(page, tuple(pages.servers_of(page)), id=_short(page))
+            for page in PAGES
+            if what(page.read_text(encoding='utf-8'))
+        ],
+        indirect=['_running'],
+    )
+
+
+@_pages_with(pages.program_of)
+@pytest.mark.usefixtures('servers')
 def test_programs_on_the_page_run(
     page: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    blocks = python_blocks(page.read_text(encoding='utf-8'))
+    text = page.read_text(encoding='utf-8')
     program = tmp_path / 'program' / (page.stem + '.py')
     program.parent.mkdir()
-    program.write_text(as_one_program(blocks), encoding='utf-8')
+    program.write_text(pages.program_of(text), encoding='utf-8')
     done = run_file(program, tmp_path)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform == 'win32', reason='they are typed in sh')
+@_pages_with(pages.files_of)
+@pytest.mark.usefixtures('servers')
+def test_files_on_the_page_do_what_the_page_shows(
+    page: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    text = page.read_text(encoding='utf-8')
+    commands = pages.commands_of(text)
+    for name, program in pages.files_of(text).items():
+        (tmp_path / name).write_text(program, encoding='utf-8')
+        assert any(name in command.typed for command in commands), name
+    for command in commands:
+        done = type_in_shell(command.typed, tmp_path)
+        assert doctest.OutputChecker().check_output(
+            command.printed, done.stdout.strip(), DOCTEST_OPTIONS
+        ), f'$ {command.typed}\n{done.stdout}'
+
+
+def type_in_shell(
+    command: str, cwd: pathlib.Path
+) -> subprocess.CompletedProcess[str]:
+    """Run what a reader types, with this Python and what it has installed."""
+    beside = pathlib.Path(sys.executable).parent
+    return subprocess.run(
+        command,
+        shell=True,
+        cwd=cwd,
+        env={
+            **os.environ,
+            'PATH': f'{beside}{os.pathsep}{os.environ["PATH"]}',
+            'PYTHONPATH': str(ROOT),
+            'PYTHONUNBUFFERED': '1',
+            'PYTHONWARNINGS': 'error',
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize('page', PAGES, ids=_short)
+def test_no_program_on_the_page_is_left_out(page: pathlib.Path) -> None:
+    """What is below `::` is not run: it is none of our language."""
+    for block in pages.blocks(page.read_text(encoding='utf-8')):
+        if not block.language:
+            assert not is_program(block.text), f'line {block.line}'
+
+
+def is_program(text: str) -> bool:
+    """Whether Python takes it, and it is more than a word."""
+    try:
+        tree = ast.parse(text)
+    except SyntaxError:
+        return False
+    return any(not isinstance(node, ast.Expr) for node in tree.body)
 
 
 @pytest.mark.parametrize('page', PAGES, ids=_short)
@@ -213,16 +317,44 @@ def test_pages_are_ours() -> None:
         for path in tracked_files()
         if path.suffix == '.rst'
         and path not in PAGES
-        and python_blocks(path.read_text(encoding='utf-8'))
+        and pages.program_of(path.read_text(encoding='utf-8'))
     ]
     assert not strangers, listed(strangers)
 
 
 def test_blocks_keep_their_lines() -> None:
     page = 'x\n\n.. code-block:: python\n\n    a = 1\n\n    b = a\n\nend\n'
-    assert as_one_program(python_blocks(page)).splitlines() == [
+    assert pages.program_of(page).splitlines() == [
         *([''] * 4),
         'a = 1',
         '',
         'b = a',
     ]
+
+
+def test_a_file_and_what_is_typed_are_found() -> None:
+    page = """
+.. code-block:: python
+   :caption: a.py
+
+   print(1)
+   print(2)
+
+.. run:
+
+.. code-block:: console
+
+   $ python a.py
+   1
+   2
+   $ true
+
+text::
+
+   not a program
+"""
+    assert pages.files_of(page) == {'a.py': 'print(1)\nprint(2)\n'}
+    assert not pages.program_of(page).strip()
+    assert pages.commands_of(page) == [('python a.py', '1\n2'), ('true', '')]
+    assert not is_program(pages.blocks(page)[-1].text)
+    assert is_program('with lock:\n    pass')
