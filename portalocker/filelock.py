@@ -1,7 +1,7 @@
 """FileLock: re-entrant and counted, for programs written for `filelock`.
 
 `from portalocker.filelock import FileLock, Timeout` replaces the import from
-the library of that name; docs/how_to/migrate.rst tells what differs.
+the library of that name; docs/migrate/from_filelock.rst tells what differs.
 
 >>> import os, tempfile
 >>> path = os.path.join(tempfile.mkdtemp(), 'cache.lock')
@@ -86,7 +86,7 @@ class FileLock(BaseFileLock):
     `lifetime`, `fallback_to_soft`, `preserve_lock_file`
         known for their names: a lifetime is refused (`TypeError`), the lock
         file is always preserved, and for `fallback_to_soft` see
-        docs/how_to/migrate.rst.
+        docs/migrate/from_filelock.rst.
 
     In a forked child the lock starts released and never touches what the
     parent holds. A pickle is the path and the options.
