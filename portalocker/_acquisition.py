@@ -32,6 +32,22 @@ if TYPE_CHECKING:
     # Gives the attempts, and spends the time between them in what it is given
     Ticking = Callable[[Callable[[float], object]], Iterator[int]]
 
+    class Waiter(Protocol):
+        """Whoever has a plan: a `Contender`, or `Places`."""
+
+        #: a place in line: nanoseconds of the monotonic clock
+        arrival: Any
+
+        def attempts(
+            self, ticking: Ticking
+        ) -> Generator[float, None, Any]: ...
+
+        def pause(self, seconds: float) -> None: ...
+
+        def naps(
+            self, seconds: float
+        ) -> Generator[_wakeup.Nap, bool, None]: ...
+
     class AtPath(Protocol):
         """What is at a path."""
 
@@ -273,6 +289,20 @@ def follow(
         plan.close()
 
 
+def wait_for(waiter: Waiter, lock: Any, ticking: Ticking) -> Any:
+    """Follow the plan of a waiter in this thread; counters are told.
+
+    `ticking(pause)` gives the ticks and spends the time between them in
+    `pause`. Raises `AlreadyLocked` when they are over. Whatever is raised,
+    nothing stays open and nobody waits behind us.
+    """
+    phases_of = _listening.listener
+    if phases_of is None:
+        return follow(waiter.attempts(ticking), waiter.pause)
+    with _listening.Waiting(phases_of(lock)):
+        return follow(waiter.attempts(ticking), waiter.pause)
+
+
 class Contender:
     """One `acquire()` that has to wait for its turn."""
 
@@ -299,23 +329,10 @@ class Contender:
         self._opened = opened
         self._place: _wakeup.Place | None = None
 
-    def hold(self, ticking: Ticking) -> tuple[Any, _wakeup.Turn | None]:
-        """Try at every tick; gives the handle and what wakes the next.
-
-        `ticking(pause)` gives the ticks and spends the time between them in
-        `pause`. Raises `AlreadyLocked` when they are over. Whatever is
-        raised, nothing stays open and nobody waits behind us.
-        """
-        phases_of = _listening.listener
-        if phases_of is None:
-            return follow(self.attempts(ticking), self.pause)
-        with _listening.Waiting(phases_of(self._door)):
-            return follow(self.attempts(ticking), self.pause)
-
     def attempts(
         self, ticking: Ticking
     ) -> Generator[float, None, tuple[Any, _wakeup.Turn | None]]:
-        """The plan of `hold()`: whoever follows it spends the pauses."""
+        """The plan of a wait: whoever follows it spends the pauses."""
         started = time.perf_counter()
         pauses: list[float] = []
         try:

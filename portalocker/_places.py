@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from typing import Any, Protocol
 
+    from . import _holdings
     from ._acquisition import Ticking
 
     class PlaceHolder(Protocol):
@@ -45,6 +46,30 @@ if TYPE_CHECKING:
 _TRY = constants.LockFlags.EXCLUSIVE | constants.LockFlags.NON_BLOCKING
 
 
+# (directory, name) -> path; asked for at every `acquire()`
+_known_paths: dict[tuple[Any, str], pathlib.Path] = {}
+_MOST_KNOWN = 4096
+
+
+def path_of_place(directory: Any, name: str) -> pathlib.Path:
+    """The path of a file that is a place, made once."""
+    known = _known_paths.get((directory, name))
+    if known is not None:
+        return known
+    import pathlib
+
+    if len(_known_paths) >= _MOST_KNOWN:
+        _known_paths.clear()
+    made = pathlib.Path(directory) / name
+    return _known_paths.setdefault((directory, name), made)
+
+
+def hold_of(semaphore: PlaceHolder) -> _holdings.Holding | None:
+    """The hold on the place that the semaphore has, if it has one."""
+    place = semaphore.lock  # None: another thread gave it back
+    return place and place._holdings.own()  # type: ignore[no-any-return]
+
+
 class Places:
     """The files of a semaphore, as a `Door`.
 
@@ -65,6 +90,8 @@ class Places:
         #: our place in line, nanoseconds; None: now
         self.arrival: int | None = None
         self._contender: _acquisition.Contender | None = None
+        # Open exactly while we know that we have to stand in line
+        self._line: int | None = None
 
     def _get_fh(self) -> int:
         return _opening.nofollow_opener(
@@ -105,16 +132,45 @@ class Places:
         fd = self._tried.pop(path, None)
         return _opening.nofollow_opener(path, flags) if fd is None else fd
 
-    def take_one(self, ticking: Ticking) -> None:
+    def take_one(self, may_wait: bool, ticking: Ticking) -> None:
         """Have the semaphore take a place, waiting for our turn."""
-        semaphore, phases_of = self._semaphore, _listening.listener
+        phases_of = _listening.listener
         if phases_of is None:
-            _acquisition.follow(self.attempts(ticking), self.pause)
+            self._take_one(may_wait, ticking)
             return
-        with _listening.Acquiring(phases_of(semaphore)) as acquiring:
-            _acquisition.follow(self.attempts(ticking), self.pause)
-            place = semaphore.lock  # None: another thread gave it back
-            acquiring.holds(place and place._holdings.own())
+        with _listening.Acquiring(phases_of(self._semaphore)) as acquiring:
+            self._take_one(may_wait, ticking)
+            acquiring.holds(hold_of(self._semaphore))
+
+    def _take_one(self, may_wait: bool, ticking: Ticking) -> None:
+        if not self.take_now(may_wait):
+            _acquisition.wait_for(self, self._semaphore, ticking)
+
+    def take_now(self, may_wait: bool) -> bool:
+        """Have the semaphore take a place if one is free, and none waits.
+
+        Whether it did; if not we have to wait, or else raise `AlreadyLocked`.
+        """
+        if may_wait and portalocker.locks_open_files():
+            return self._take_now_or_wait()
+        if self._semaphore.try_lock(self.paths):
+            return True
+        if may_wait:
+            return False
+        raise self._all_taken(None)
+
+    def _take_now_or_wait(self) -> bool:
+        self._line = fd = self._get_fh()
+        try:
+            if _acquisition.must_wait(
+                self, fd, os.fstat(fd)
+            ) or not self._semaphore.try_lock(self.paths):
+                return False
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        return True
 
     def pause(self, seconds: float) -> None:
         """Sleep until a place may be free, or for `seconds`."""
@@ -132,20 +188,11 @@ class Places:
 
     def attempts(self, ticking: Ticking) -> Generator[float, None, None]:
         """The plan of `take_one()`: whoever follows it spends the pauses."""
-        if not portalocker.locks_open_files():
+        line, self._line = self._line, None
+        if line is None:
             yield from self._poll(ticking)
-            return
-        fd = self._get_fh()
-        try:
-            if not _acquisition.must_wait(
-                self, fd, os.fstat(fd)
-            ) and self._semaphore.try_lock(self.paths):
-                os.close(fd)
-                return
-        except BaseException:
-            os.close(fd)
-            raise
-        yield from self._wait_in_line(fd, ticking)
+        else:
+            yield from self._wait_in_line(line, ticking)
 
     def _poll(self, ticking: Ticking) -> Generator[float, None, None]:
         # To close a file of the line would drop the lock we have on it
@@ -158,7 +205,7 @@ class Places:
                 return
         raise self._all_taken(time.perf_counter() - started)
 
-    def _all_taken(self, waited: float) -> exceptions.AlreadyLocked:
+    def _all_taken(self, waited: float | None) -> exceptions.AlreadyLocked:
         failure = exceptions.AlreadyLocked()
         _acquisition.explain(failure, self.paths, waited)
         return failure

@@ -237,8 +237,10 @@ class Lock(_copies.StartsReleased, LockBase):
         self._open_mode = mode
         self.flags = flags
         # What one attempt asks for: it never waits in the system
-        self._attempt_flags = flags | constants.LockFlags.NON_BLOCKING
         self._is_blocking = not int(flags) & constants.LOCK_NB
+        self._attempt_flags = flags
+        if self._is_blocking:
+            self._attempt_flags = flags | constants.LockFlags.NON_BLOCKING
         self._is_shared = bool(int(flags) & constants.LOCK_SH)
         self.file_open_kwargs = file_open_kwargs
         self._start_released()
@@ -314,7 +316,10 @@ class Lock(_copies.StartsReleased, LockBase):
 
     def _wait(self, contender: Any, ticking: Any) -> tuple[IO[Any], Any]:
         """Wait for the lock; the handle, and what wakes the next."""
-        return contender.hold(ticking)  # type: ignore[no-any-return]
+        held: tuple[IO[Any], Any] = _acquisition.wait_for(
+            contender, self, ticking
+        )
+        return held
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free now; whether we hold it.
@@ -854,11 +859,8 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
 
     def get_filename(self, number: int) -> pathlib.Path:
         """The path of the file with this number."""
-        import pathlib
-
-        return pathlib.Path(self.directory) / self.filename_pattern.format(
-            name=self.name, number=number
-        )
+        name = self.filename_pattern.format(name=self.name, number=number)
+        return _places.path_of_place(self.directory, name)
 
     def acquire(
         self,
@@ -873,16 +875,24 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
         `AlreadyActive` where this object has a place already, `OSError` where
         a file cannot be opened.
         """
-        if self._has_place:
-            raise exceptions.AlreadyActive('Already locked')
-        places = _places.Places(self, self.get_filenames())
+        places = self._contend()
+        if timeout is None:
+            timeout = self.timeout
         try:
-            places.take_one(self._ticking(timeout, check_interval))
+            places.take_one(
+                timeout > 0, self._ticking(timeout, check_interval)
+            )
         except exceptions.AlreadyLocked:
             if coalesce(fail_when_locked, self.fail_when_locked):
                 raise
             return None
         return self.lock
+
+    def _contend(self) -> _places.Places:
+        """What there is to contend for, by this object, now."""
+        if self._has_place:
+            raise exceptions.AlreadyActive('Already locked')
+        return _places.Places(self, self.get_filenames())
 
     def try_lock(self, filenames: Iterable[types.Filename]) -> bool:
         """Take one of these places if one is free; whether we did.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .. import _places, exceptions, utils
+from .. import exceptions, utils
 from . import _waiting
 
 if TYPE_CHECKING:
@@ -77,13 +77,10 @@ class BoundedSemaphore:
         patience = semaphore.timeout if timeout is None else timeout
 
         def attempt(remaining: float) -> utils.Lock | None:
-            if semaphore._has_place:
-                raise exceptions.AlreadyActive('Already locked')
-            places = _places.Places(semaphore, semaphore.get_filenames())
-            if remaining > 0:
+            places = semaphore._contend()
+            if not places.take_now(remaining > 0):
                 ticking = semaphore._ticking(remaining, check_interval)
                 raise _waiting.MustWait(places, places.attempts(ticking))
-            places.take_one(semaphore._ticking(0, check_interval))
             return semaphore.lock
 
         try:

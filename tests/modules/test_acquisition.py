@@ -56,7 +56,7 @@ class Door:
         )
 
     def hold(self, contender: _acquisition.Contender, ticks: Any) -> Any:
-        fh, turn = contender.hold(ticks)
+        fh, turn = _acquisition.wait_for(contender, self, ticks)
         self.turns.append(turn)
         return fh
 
@@ -148,7 +148,7 @@ def test_whatever_fails_closes_the_file_and_rises_as_it_is(
         _acquisition.open_and_try(door, may_wait=True)
     assert caught.value is raised
     with pytest.raises(type(raised)) as caught:
-        door.contender().hold(ticking(SHORT))
+        door.hold(door.contender(), ticking(SHORT))
     assert caught.value is raised
     assert all(fh.closed for fh in door.opened)
 
@@ -179,7 +179,7 @@ def test_a_contender_that_gives_up_leaves_nothing(
     holder, _ = _acquisition.open_and_try(door, may_wait=False)
     contender = door.contender()
     with pytest.raises(AlreadyLocked) as caught:
-        contender.hold(ticking(seconds))
+        door.hold(contender, ticking(seconds))
     assert door.opened[-1].closed
     assert caught.value.filename == door._path
     assert caught.value.waited is not None
@@ -241,7 +241,7 @@ def test_a_contender_whose_file_is_always_replaced_fails_like_any_other(
 
     monkeypatch.setattr(door, '_get_lock', _get_lock)
     with pytest.raises(AlreadyLocked) as caught:
-        contender.hold(ticking(0))
+        door.hold(contender, ticking(0))
     assert caught.value.args[0].errno == errno.EAGAIN
     assert caught.value.filename == door._path
     assert all(fh.closed for fh in door.opened)

@@ -89,17 +89,19 @@ def test_timeout_is_counted(kind: str, tmp_path: pathlib.Path) -> None:
     holder.release()
 
 
+@pytest.mark.parametrize('kind', EXCLUSIVE)
 def test_waiter_is_counted_while_it_waits(
-    tmp_path: pathlib.Path, parked: threading.Semaphore
+    kind: str, tmp_path: pathlib.Path, parked: threading.Semaphore
 ) -> None:
-    path = tmp_path / 'lock'
-    holder = portalocker.Lock(path)
+    path = str(tmp_path / 'lock')
+    holder = KINDS[kind](path)
     holder.acquire()
-    counters = Counters('Lock')
+    counters = Counters(kind)
 
     def wait() -> None:
-        with portalocker.Lock(path, timeout=LONG):
-            pass
+        lock = KINDS[kind](path)
+        lock.acquire(timeout=LONG, fail_when_locked=False)
+        lock.release()
 
     thread = threading.Thread(target=wait)
     thread.start()
