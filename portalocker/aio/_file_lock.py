@@ -8,18 +8,16 @@ import inspect
 import os
 from typing import TYPE_CHECKING, Any
 
-import anyio.lowlevel
-
 from .. import (
     _acquisition,
     _deadlock,
     _filelock_opening,
+    _filelock_options,
     _hold,
-    _listening,
     _task_claimant,
     filelock,
 )
-from . import _waiting
+from . import _face, _waiting
 
 if TYPE_CHECKING:
     import types
@@ -78,7 +76,58 @@ class AcquireReturnProxy:
         self.lock.release()
 
 
-class FileLock:
+class _Attempt(_waiting.Attempt[None]):
+    def __init__(
+        self,
+        lock: FileLock,
+        timeout: float | None,
+        poll_interval: float | None,
+        blocking: bool | None,
+    ) -> None:
+        half = self._half = lock._half
+        wish = self._wish = half._wish(timeout, poll_interval, blocking)
+        self._owner = _task_claimant.running_claimant()
+        path = half._path
+        if half._is_relative:
+            path = _filelock_opening.absolute(half.lock_file)
+        is_ours = half._hold.owner == self._owner
+        may_wait = wish.may_wait and not is_ours
+        super().__init__(lock, path, wish.timeout if may_wait else 0)
+
+    def begin(self, seconds: float) -> None:
+        hold, wish = self._half._hold, self._wish
+        if hold.owner == self._owner:
+            hold.depth += 1
+            return
+        if seconds != self.seconds:
+            wish.timeout, wish.may_wait = seconds, seconds > 0
+        self._half._take(self._owner, wish)
+
+    def finish(self, taken: tuple[int, Any]) -> None:
+        half = self._half
+        half._awaited = taken
+        try:
+            half._take(self._owner, self._wish)
+        finally:
+            left, half._awaited = half._awaited, None
+            if left is not None:  # a signal handler raised
+                _hold.clean_up(*left)
+
+    def new_hold(self) -> _hold.Hold | None:
+        hold = self._half._hold
+        return hold if hold.counted is None else None
+
+    def in_line(self) -> contextlib.AbstractContextManager[None]:
+        """An endless wait: circles of waits are looked for."""
+        if self._wish.is_endless():
+            with contextlib.suppress(OSError):  # it is being replaced
+                return _deadlock.Wait(
+                    self._owner, os.stat(self.path), self.path
+                )
+        return contextlib.nullcontext()
+
+
+class FileLock(_face.Face, metaclass=_filelock_options.SingletonMeta):
     """A lock on the file at a path, between processes, threads and tasks.
 
     `portalocker.filelock.FileLock` for an event loop of asyncio or trio: same
@@ -95,6 +144,15 @@ class FileLock:
     2
     """
 
+    _half: _FileLock
+
+    #: seconds to wait: below zero for ever, 0 for one attempt
+    timeout = _face.OfHalf[float]()
+    #: seconds between two attempts, at most; most waits are woken
+    poll_interval = _face.OfHalf[float]()
+    #: whether `acquire()` waits at all
+    blocking = _face.OfHalf[bool]()
+
     def __init__(
         self,
         lock_file: str | os.PathLike[str],
@@ -103,7 +161,7 @@ class FileLock:
         thread_local: bool = True,
         **options: Any,
     ) -> None:
-        self._lock = _FileLock(
+        self._half = _FileLock(
             lock_file, timeout, mode, thread_local, **options
         )
 
@@ -125,66 +183,19 @@ class FileLock:
         `OSError` where the file cannot be opened, `NotImplementedError` where
         its file system has no locks.
         """
-        lock = self._lock
-        wish = lock._wish(timeout, poll_interval, blocking, None)
-        owner = _task_claimant.running_claimant()
-        listener = _listening.listener
-        if listener is None:
-            await self._acquire(wish, owner, None)
-            return AcquireReturnProxy(self)
-        counted = listener(lock)
-        began = counted.calls_acquire()
-        try:
-            await self._acquire(wish, owner, counted)
-        except BaseException as failure:
-            counted.fails(began, failure)
-            raise
-        hold = lock._hold
-        region = counted.enters(began, hold.counted is None)
-        if region is not None:
-            hold.region, hold.counted = region, counted
-        return AcquireReturnProxy(self)
-
-    async def _acquire(
-        self, wish: _filelock_waiting.Wish, owner: Any, counted: Any
-    ) -> None:
-        lock = self._lock
-        if lock._hold.owner == owner:
-            await anyio.lowlevel.checkpoint()
-            lock._hold.depth += 1
-            return
-        path = lock._path
-        if lock._is_relative:
-            path = _filelock_opening.absolute(lock.lock_file)
-
-        def attempt(remaining: float) -> None:
-            wish.timeout, wish.may_wait = remaining, remaining > 0
-            lock._take(owner, wish)
-
-        def goes_on(awaited: tuple[int, Any]) -> None:
-            lock._awaited = awaited
-            try:
-                lock._take(owner, wish)
-            finally:
-                left, lock._awaited = lock._awaited, None
-                if left is not None:  # a signal handler raised
-                    _hold.clean_up(*left)
-
+        # Made first: no call stands between the lock and our caller
+        proxy = AcquireReturnProxy(self)
         await _waiting.acquire(
-            path,
-            attempt,
-            goes_on,
-            wish.timeout if wish.may_wait else 0,
-            lambda: _told(wish, owner, path),
-            counted,
+            _Attempt(self, timeout, poll_interval, blocking)
         )
+        return proxy
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free now, or ours; whether we hold it.
 
         It never waits, and is no checkpoint.
         """
-        return self._lock.try_acquire()
+        return self._half.try_acquire()
 
     def release(self, force: bool = False) -> None:
         """Undo one `acquire()`, at once; the last one lets the lock go.
@@ -192,49 +203,46 @@ class FileLock:
         Does nothing where this task does not hold the lock; see
         `portalocker.filelock.FileLock.release`. It is not awaited.
         """
-        self._lock.release(force)
+        self._half.release(force)
 
     @property
     def is_locked(self) -> bool:
         """Whether this task holds the lock through this object."""
-        return self._lock.is_locked
+        return self._half.is_locked
 
     @property
     def lock_counter(self) -> int:
         """How often the lock has to be released; 0 where it is not held."""
-        return self._lock.lock_counter
+        return self._half.lock_counter
 
     @property
     def lock_file(self) -> str:
         """The path of the lock file, as it was given."""
-        return self._lock.lock_file
+        return self._half.lock_file
 
     @property
-    def timeout(self) -> float:
-        """Seconds to wait: below zero for ever, 0 for one attempt."""
-        return self._lock.timeout
-
-    @timeout.setter
-    def timeout(self, value: float) -> None:
-        self._lock.timeout = value
+    def mode(self) -> int:
+        """Permissions of a new lock file; 0o666 is subject to the umask."""
+        return self._half.mode
 
     @property
-    def poll_interval(self) -> float:
-        """Seconds between two attempts, at most; most waits are woken."""
-        return self._lock.poll_interval
-
-    @poll_interval.setter
-    def poll_interval(self, value: float) -> None:
-        self._lock.poll_interval = value
+    def has_explicit_mode(self) -> bool:
+        """Whether `mode` was given."""
+        return self._half.has_explicit_mode
 
     @property
-    def blocking(self) -> bool:
-        """Whether `acquire()` waits at all."""
-        return self._lock.blocking
+    def is_singleton(self) -> bool:
+        """Whether all locks of this class on one path are one object."""
+        return self._half.is_singleton
 
-    @blocking.setter
-    def blocking(self, value: bool) -> None:
-        self._lock.blocking = value
+    def is_thread_local(self) -> bool:
+        """Whether settings are those of each thread, releases of each task."""
+        return self._half.is_thread_local()
+
+    # What locks of one path are compared by
+    @property
+    def _options(self) -> dict[str, Any]:
+        return self._half._options
 
     async def __aenter__(self) -> Self:
         await self.acquire()
@@ -246,7 +254,7 @@ class FileLock:
         exc_value: BaseException | None,
         traceback: types.TracebackType | None,
     ) -> None:
-        self._lock.__exit__(exc_type, exc_value, traceback)
+        self._half.__exit__(exc_type, exc_value, traceback)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Decorate a coroutine function: its body runs with the lock held."""
@@ -273,12 +281,21 @@ class FileLock:
 
         return calling
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), self.__getstate__())
 
-def _told(
-    wish: _filelock_waiting.Wish, owner: Any, path: str
-) -> contextlib.AbstractContextManager[None]:
-    """An endless wait in line, where circles of waits are looked for."""
-    if wish.is_endless():
-        with contextlib.suppress(OSError):  # it is being replaced
-            return _deadlock.Wait(owner, os.stat(path), path)
-    return contextlib.nullcontext()
+    def __repr__(self) -> str:
+        return (
+            f'<{type(self).__qualname__} {self.lock_file!r}, '
+            f'held {self.lock_counter} times at {id(self):#x}>'
+        )
+
+
+def _rebuilt(kind: type[FileLock], state: dict[str, Any]) -> FileLock:
+    """The lock of a pickle or a copy: same path and options, not held."""
+    lock = kind.__new__(kind)
+    vars(lock).update(state)
+    if lock.is_singleton:
+        known: FileLock = _filelock_options.one_for_all(lock)
+        return known
+    return lock

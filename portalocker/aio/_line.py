@@ -33,10 +33,12 @@ class Line:
             event.set()
         return place
 
-    async def wait(self, place: object, seconds: float) -> None:
-        """Wait until it is our turn, or for `seconds`."""
+    async def wait(self, place: object, seconds: float) -> bool:
+        """Wait until it is our turn, or for `seconds`; which?"""
+        event = self._waiting[place]
         with anyio.move_on_after(seconds):
-            await self._waiting[place].wait()
+            await event.wait()
+        return event.is_set()
 
     def leave(self, place: object) -> None:
         """Leave, with the lock or without it; whoever is next is the head."""

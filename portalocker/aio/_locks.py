@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import IO, TYPE_CHECKING, Any
 
 from .. import (
@@ -12,7 +13,7 @@ from .. import (
     read_write,
     utils,
 )
-from . import _waiting
+from . import _face, _waiting
 
 if TYPE_CHECKING:
     import types as python_types
@@ -62,14 +63,60 @@ class _ReadWriteLock(read_write.ReadWriteLock):
     _sides = _ReadSide, _WriteSide
 
 
-class TaskLock:
+class _Attempt(_waiting.Attempt[IO[Any]]):
+    def __init__(
+        self,
+        lock: TaskLock,
+        timeout: float | None,
+        check_interval: float | None,
+        fail_when_locked: bool | None,
+    ) -> None:
+        half = self._half = lock._half
+        self._timeout = timeout
+        self._check_interval = check_interval
+        if fail_when_locked is None:
+            fail_when_locked = half.fail_when_locked
+        self._fails_when_locked = fail_when_locked
+        seconds = half.timeout if timeout is None else timeout
+        if half._is_blocking:
+            seconds = _deadline.INFINITY
+        # The hold that there is
+        self._known = half._holdings.own() if half._holdings else None
+        self.is_counted = self._known is None
+        if fail_when_locked or self._known is not None:
+            seconds = 0
+        super().__init__(lock, half._path, seconds)
+
+    def begin(self, seconds: float) -> IO[Any]:
+        half, timeout = self._half, self._timeout
+        if seconds != self.seconds:
+            timeout = None if half._is_blocking else seconds
+        return half.acquire(
+            timeout, self._check_interval, self._fails_when_locked
+        )
+
+    def finish(self, taken: tuple[IO[Any], Any]) -> IO[Any]:
+        return self._half._publish(*taken)
+
+    def new_hold(self) -> Any:
+        return self._half._holdings.own()
+
+
+class TaskLock(_face.Face):
     """What the locks of this module have in common.
 
     `async with` holds the lock for the block; the verbs are those of the
     locks for threads. Only `acquire()` waits, so only it is awaited.
     """
 
-    _lock: utils.Lock
+    _half: utils.Lock
+
+    #: seconds to wait, see `portalocker.utils.LockBase`
+    timeout = _face.OfHalf[float]()
+    #: seconds between two attempts, at most
+    check_interval = _face.OfHalf[float]()
+    #: whether to give up at the first contention
+    fail_when_locked = _face.OfHalf[bool]()
 
     async def acquire(
         self,
@@ -89,26 +136,8 @@ class TaskLock:
         `LockException` where the system refuses, `OSError` where the file
         cannot be opened.
         """
-        lock = self._lock
-        if fail_when_locked is None:
-            fail_when_locked = lock.fail_when_locked
-        patience = lock.timeout if timeout is None else timeout
-        if lock._is_blocking:
-            patience = _deadline.INFINITY
-        if fail_when_locked or (lock._holdings and lock._holdings.own()):
-            patience = 0
-
-        def attempt(remaining: float) -> IO[Any]:
-            if remaining == patience:
-                return lock.acquire(timeout, check_interval, fail_when_locked)
-            limit = None if lock._is_blocking else remaining
-            return lock.acquire(limit, check_interval, fail_when_locked)
-
         return await _waiting.acquire(
-            lock._path,
-            attempt,
-            lambda taken: lock._publish(*taken),
-            patience,
+            _Attempt(self, timeout, check_interval, fail_when_locked)
         )
 
     def try_acquire(self) -> bool:
@@ -116,7 +145,7 @@ class TaskLock:
 
         It never waits, and is no checkpoint.
         """
-        return self._lock.try_acquire()
+        return self._half.try_acquire()
 
     def release(self) -> None:
         """Let the lock go, at once; it is not awaited.
@@ -125,21 +154,41 @@ class TaskLock:
         one; a task that did releases what it took itself, and nothing else.
         Raises what the lock for threads raises.
         """
-        self._lock.release()
+        self._half.release()
 
     @property
     def fh(self) -> IO[Any] | None:
         """The open file of a hold, None where the lock is not held."""
-        return self._lock.fh
+        return self._half.fh
 
     @property
     def filename(self) -> str:
         """The path of the lock file, as it was given."""
-        return self._lock.filename
+        return self._half.filename
+
+    @property
+    def mode(self) -> str:
+        """How the file is opened; 'a' where 'w' was given, see `truncate`."""
+        return self._half.mode
+
+    @property
+    def truncate(self) -> bool:
+        """Whether whoever holds the lock finds the file empty."""
+        return self._half.truncate
+
+    @property
+    def flags(self) -> constants.LockFlags:
+        """How the lock is taken."""
+        return self._half.flags
+
+    @property
+    def file_open_kwargs(self) -> dict[str, Any]:
+        """What is passed on to `open()`."""
+        return self._half.file_open_kwargs
 
     async def __aenter__(self) -> IO[Any]:
         fh = await self.acquire()
-        self._lock._holdings.enter()
+        self._half._holdings.enter()
         return fh
 
     async def __aexit__(
@@ -148,7 +197,7 @@ class TaskLock:
         exc_value: BaseException | None,
         traceback: python_types.TracebackType | None,
     ) -> None:
-        self._lock.__exit__(exc_type, exc_value, traceback)
+        self._half.__exit__(exc_type, exc_value, traceback)
 
 
 class Lock(TaskLock):
@@ -178,7 +227,7 @@ class Lock(TaskLock):
         flags: constants.LockFlags = LOCK_METHOD,
         **file_open_kwargs: Any,
     ) -> None:
-        self._lock = _Lock(
+        self._half = _Lock(
             filename,
             mode,
             timeout,
@@ -213,7 +262,7 @@ class RLock(TaskLock):
         fail_when_locked: bool = False,
         flags: constants.LockFlags = LOCK_METHOD,
     ) -> None:
-        self._lock = _RLock(
+        self._half = _RLock(
             filename, mode, timeout, check_interval, fail_when_locked, flags
         )
 
@@ -225,14 +274,21 @@ class RLock(TaskLock):
 
         Raises `LockException` in a task that has nothing to release.
         """
-        self._lock.release()
+        self._half.release()
 
 
-class Side(TaskLock):
-    """One side of a `ReadWriteLock`: what `read()` and `write()` give."""
+class ReadSide(TaskLock):
+    """The shared side of a `ReadWriteLock`: what `read()` gives."""
 
-    def __init__(self, side: utils.Lock) -> None:
-        self._lock = side
+    def __init__(self, half: read_write.ReadSide) -> None:
+        self._half = half
+
+
+class WriteSide(TaskLock):
+    """The exclusive side of a `ReadWriteLock`: what `write()` gives."""
+
+    def __init__(self, half: read_write.WriteSide) -> None:
+        self._half = half
 
 
 class ReadWriteLock:
@@ -258,22 +314,37 @@ class ReadWriteLock:
         check_interval: float | None = DEFAULT_CHECK_INTERVAL,
         fail_when_locked: bool = DEFAULT_FAIL_WHEN_LOCKED,
     ) -> None:
-        self._lock = _ReadWriteLock(
-            filename, timeout, check_interval, fail_when_locked
+        self._stand_on(
+            _ReadWriteLock(filename, timeout, check_interval, fail_when_locked)
         )
-        self._sides = Side(self._lock.read()), Side(self._lock.write())
 
-    def read(self) -> Side:
+    def _stand_on(self, half: _ReadWriteLock) -> None:
+        self._half = half
+        self._reader = ReadSide(half.read())
+        self._writer = WriteSide(half.write())
+
+    def __getstate__(self) -> _ReadWriteLock:
+        return copy.copy(self._half)
+
+    def __setstate__(self, half: _ReadWriteLock) -> None:
+        self._stand_on(half)
+
+    @property
+    def filename(self) -> str:
+        """The path of the lock file, as it was given."""
+        return self._half.filename
+
+    def read(self) -> ReadSide:
         """The side that is shared; the same object each time."""
-        return self._sides[0]
+        return self._reader
 
-    def write(self) -> Side:
+    def write(self) -> WriteSide:
         """The side that is exclusive; the same object each time."""
-        return self._sides[1]
+        return self._writer
 
     def downgrade(self) -> None:
         """Turn the write lock of this task into a read lock, without a gap.
 
         It does not wait. Raises as the lock for threads does.
         """
-        self._lock.downgrade()
+        self._half.downgrade()

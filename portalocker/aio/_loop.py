@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .. import _wakeup
+    from .. import _wakeup, _wakeup_queue
 
 _loops: anyio.lowlevel.RunVar[Loop] = anyio.lowlevel.RunVar('portalocker')
 
@@ -43,22 +43,44 @@ class Loop:
         #: path -> the tasks that wait for it
         self.lines: dict[Any, _line.Line] = {}
         self._watch = Watch()
+        self._turnstile = anyio.Lock()
+
+    async def turnstile(self) -> None:
+        """Let one task pass each time the loop goes around.
+
+        Many may give up at the same moment, and each asks the system who
+        holds, which takes a tenth of a millisecond: others run in between.
+        """
+        async with self._turnstile:
+            pass
 
     async def sleep(self, nap: _wakeup.Nap) -> bool:
         """Sleep through a nap; whether something ended it."""
-        if nap.ticket is not None:
-            predecessor = nap.ticket.predecessor
-            assert predecessor is not None
-            with anyio.move_on_after(nap.seconds):
-                await anyio.wait_readable(predecessor)
-                nap.ticket.lose_predecessor()
-                return True
-            return False
         instance = _wakeup_inotify.process_instance()
-        if nap.interest is None or instance is None:
+        if nap.ticket is not None:
+            is_woken = await _outlives_predecessor(nap.ticket, nap.seconds)
+        elif nap.interest is None or instance is None:
             await anyio.sleep(nap.seconds)
             return False
-        return await self._watch.wait(instance, nap.interest, nap.seconds)
+        else:
+            is_woken = await self._watch.wait(
+                instance, nap.interest, nap.seconds
+            )
+        if not is_woken:
+            await self.turnstile()
+        return is_woken
+
+
+async def _outlives_predecessor(
+    ticket: _wakeup_queue.Ticket, seconds: float
+) -> bool:
+    predecessor = ticket.predecessor
+    assert predecessor is not None
+    with anyio.move_on_after(seconds):
+        await anyio.wait_readable(predecessor)
+        ticket.lose_predecessor()
+        return True
+    return False
 
 
 class Sleeper:

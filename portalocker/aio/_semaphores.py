@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .. import exceptions, utils
-from . import _waiting
+from .. import _places, exceptions, utils
+from . import _face, _waiting
 
 if TYPE_CHECKING:
+    import pathlib
     import types as python_types
+    from collections.abc import Iterable, Sequence
 
     from .. import types
 
 
-class BoundedSemaphore:
+class _Attempt(_waiting.Attempt[utils.Lock | None]):
+    def __init__(
+        self,
+        lock: BoundedSemaphore,
+        seconds: float,
+        check_interval: float | None,
+    ) -> None:
+        semaphore = self._semaphore = lock._half
+        super().__init__(lock, semaphore.get_filename(0), seconds)
+        self._check_interval = check_interval
+
+    def begin(self, seconds: float) -> utils.Lock | None:
+        semaphore = self._semaphore
+        places = semaphore._contend()
+        if places.take_now(seconds > 0):
+            return semaphore.lock
+        ticking = semaphore._ticking(seconds, self._check_interval)
+        raise _waiting.MustWait(places, places.attempts(ticking))
+
+    def finish(self, taken: None) -> utils.Lock | None:
+        return self._semaphore.lock
+
+    def new_hold(self) -> Any:
+        return _places.hold_of(self._semaphore)
+
+
+class BoundedSemaphore(_face.Face):
     """At most `maximum` holders at a time, between processes and tasks.
 
     `portalocker.BoundedSemaphore` for an event loop: same parameters, same
@@ -28,7 +56,22 @@ class BoundedSemaphore:
     False
     """
 
-    _semaphore: utils.BoundedSemaphore
+    _half: utils.BoundedSemaphore
+
+    #: seconds to wait, see `portalocker.utils.LockBase`
+    timeout = _face.OfHalf[float]()
+    #: seconds between two attempts, at most
+    check_interval = _face.OfHalf[float]()
+    #: whether the end of the timeout is an error
+    fail_when_locked = _face.OfHalf[bool]()
+    #: how many may hold it
+    maximum = _face.OfHalf[int]()
+    #: what the semaphore is called
+    name = _face.OfHalf[object]()
+    #: what its files are called
+    filename_pattern = _face.OfHalf[str]()
+    #: where its files are
+    directory = _face.OfHalf[Any]()
 
     def __init__(
         self,
@@ -40,7 +83,7 @@ class BoundedSemaphore:
         check_interval: float | None = None,
         fail_when_locked: bool | None = True,
     ) -> None:
-        self._semaphore = utils.BoundedSemaphore(
+        self._half = utils.BoundedSemaphore(
             maximum,
             name,
             filename_pattern,
@@ -51,14 +94,21 @@ class BoundedSemaphore:
         )
 
     @property
-    def name(self) -> object:
-        """What the semaphore is called."""
-        return self._semaphore.name
-
-    @property
     def lock(self) -> utils.Lock | None:
         """The place that this object holds, or None."""
-        return self._semaphore.lock
+        return self._half.lock
+
+    def get_filenames(self) -> Sequence[pathlib.Path]:
+        """The paths of all files of the semaphore, in order."""
+        return self._half.get_filenames()
+
+    def get_random_filenames(self) -> Sequence[pathlib.Path]:
+        """The same paths in random order."""
+        return self._half.get_random_filenames()
+
+    def get_filename(self, number: int) -> pathlib.Path:
+        """The path of the file with this number."""
+        return self._half.get_filename(number)
 
     async def acquire(
         self,
@@ -73,35 +123,31 @@ class BoundedSemaphore:
         without it. It is a checkpoint; cancelled, it holds nothing. Raises
         `AlreadyActive` where this object has a place already.
         """
-        semaphore = self._semaphore
-        patience = semaphore.timeout if timeout is None else timeout
-
-        def attempt(remaining: float) -> utils.Lock | None:
-            places = semaphore._contend()
-            if not places.take_now(remaining > 0):
-                ticking = semaphore._ticking(remaining, check_interval)
-                raise _waiting.MustWait(places, places.attempts(ticking))
-            return semaphore.lock
-
+        if timeout is None:
+            timeout = self._half.timeout
         try:
             return await _waiting.acquire(
-                str(semaphore.get_filename(0)),
-                attempt,
-                lambda _: semaphore.lock,
-                patience,
+                _Attempt(self, timeout, check_interval)
             )
         except exceptions.AlreadyLocked:
-            if utils.coalesce(fail_when_locked, semaphore.fail_when_locked):
+            if utils.coalesce(fail_when_locked, self.fail_when_locked):
                 raise
             return None
 
     def try_acquire(self) -> bool:
-        """Take a place if one is free now; whether we have one."""
-        return self._semaphore.try_acquire()
+        """Take a place if one is free now; whether we have one.
+
+        It never waits, and is no checkpoint.
+        """
+        return self._half.try_acquire()
+
+    def try_lock(self, filenames: Iterable[types.Filename]) -> bool:
+        """Take one of these places if one is free; whether we did."""
+        return self._half.try_lock(filenames)
 
     def release(self) -> None:
         """Give the place back, at once; does nothing where there is none."""
-        self._semaphore.release()
+        self._half.release()
 
     async def __aenter__(self) -> utils.Lock:
         place = await self.acquire(fail_when_locked=True)
@@ -134,7 +180,7 @@ class NamedBoundedSemaphore(BoundedSemaphore):
         check_interval: float | None = None,
         fail_when_locked: bool | None = True,
     ) -> None:
-        self._semaphore = utils.NamedBoundedSemaphore(
+        self._half = utils.NamedBoundedSemaphore(
             maximum,
             name,
             filename_pattern,

@@ -4,79 +4,102 @@ from __future__ import annotations
 
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio.lowlevel
 
-from .. import exceptions
+from .. import _listening, exceptions
 from . import _line, _loop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
     from contextlib import AbstractContextManager
-    from typing import Any, Protocol, TypeVar
 
-    from .. import _wakeup
+    from .. import _acquisition, _wakeup
 
-    Result = TypeVar('Result')
-
-    class Waiter(Protocol):
-        """Whoever has a plan: a `Contender`, or `Places`."""
-
-        arrival: Any
-
-        def naps(
-            self, seconds: float
-        ) -> Generator[_wakeup.Nap, bool, None]: ...
+Result = TypeVar('Result')
 
 
 class MustWait(Exception):
     """The lock is not free: follow the plan to get it."""
 
     def __init__(
-        self, waiter: Waiter, plan: Generator[float, None, Any]
+        self, waiter: _acquisition.Waiter, plan: Generator[float, None, Any]
     ) -> None:
         super().__init__()
         self.waiter = waiter
         self.plan = plan
 
 
-async def acquire(
-    path: Any,
-    attempt: Callable[[float], Result],
-    goes_on: Callable[[Any], Result],
-    timeout: float,
-    in_line: Callable[[], AbstractContextManager[None]] = nullcontext,
-    counted: Any = None,
-) -> Result:
-    """Acquire the lock at `path` within `timeout` seconds.
+class Attempt(Generic[Result]):
+    """One `acquire()`: what is done without waiting, by the blocking half.
 
-    `attempt(timeout)` acquires it, or raises `MustWait`, whose plan gives
-    what `goes_on()` makes the result of. With a timeout of zero the attempt
-    must not wait, and stands in no line; `in_line()` is entered meanwhile
-    where other tasks are before us. `counted` is told of the wait.
+    `lock` is told to counters, `path` is where it waits, `seconds` how long
+    at most. With zero seconds it must not wait, and stands in no line.
+    """
+
+    # Whether it is to be told to counters
+    is_counted = True
+
+    def __init__(self, lock: Any, path: Any, seconds: float) -> None:
+        self.lock = lock
+        self.path = path
+        self.seconds = seconds
+
+    def begin(self, seconds: float) -> Result:
+        """Take the lock if it is free, or raise `MustWait`."""
+        raise NotImplementedError
+
+    def finish(self, taken: Any) -> Result:
+        """Make the result of what the plan gave."""
+        raise NotImplementedError
+
+    def new_hold(self) -> Any:
+        """What was taken, None if it was ours before or is over."""
+        raise NotImplementedError
+
+    def in_line(self) -> AbstractContextManager[None]:
+        """Entered while other tasks are before us."""
+        return nullcontext()
+
+
+async def acquire(attempt: Attempt[Result]) -> Result:
+    """Acquire a lock within `attempt.seconds`, and tell the counters.
 
     Between the lock taken and the return there is nothing to be cancelled at.
     """
+    phases_of = _listening.listener
+    if phases_of is None or not attempt.is_counted:
+        return await _acquire(attempt, None)
+    counted = phases_of(attempt.lock)
+    with _listening.Acquiring(counted) as acquiring:
+        result = await _acquire(attempt, counted)
+        acquiring.holds(attempt.new_hold())
+    return result
+
+
+async def _acquire(attempt: Attempt[Result], counted: Any) -> Result:
     arrival, started = time.monotonic_ns(), time.perf_counter()
     await anyio.lowlevel.checkpoint()
     loop = _loop.here()
-    line = loop.lines.get(path) if timeout > 0 else None
+    path, seconds = attempt.path, attempt.seconds
+    line = loop.lines.get(path) if seconds > 0 else None
     place = None if line is None else _stand(line, counted)
     try:
         if line is not None:
-            with in_line():
-                await line.wait(place, timeout)
-            timeout = max(0, timeout - time.perf_counter() + started)
+            with attempt.in_line():
+                if not await line.wait(place, seconds):
+                    await loop.turnstile()
+            seconds = max(0, seconds - time.perf_counter() + started)
         try:
-            return attempt(timeout)
+            return attempt.begin(seconds)
         except MustWait as must_wait:  # kept, it would be a cycle
             waiter, plan = must_wait.waiter, must_wait.plan
         if line is None:
             line = _line.at(loop.lines, path)
             place = _stand(line, counted)
         waiter.arrival = arrival
-        return goes_on(await follow(loop, waiter, plan))
+        return attempt.finish(await follow(loop, waiter, plan))
     except exceptions.AlreadyLocked as failure:
         if line is not None:
             failure.waited = time.perf_counter() - started
@@ -95,7 +118,9 @@ def _stand(line: _line.Line, counted: Any) -> object:
 
 
 async def follow(
-    loop: _loop.Loop, waiter: Waiter, plan: Generator[float, None, Result]
+    loop: _loop.Loop,
+    waiter: _acquisition.Waiter,
+    plan: Generator[float, None, Result],
 ) -> Result:
     """Follow a plan to its end, spending its pauses asleep in the loop."""
     try:

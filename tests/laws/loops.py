@@ -105,8 +105,7 @@ class InLoop:
 
     @property
     def blocking_half(self) -> Any:
-        found = getattr(self._async, '_lock', None)
-        return self._async._semaphore if found is None else found
+        return self._async._half
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.blocking_half, name)

@@ -765,7 +765,7 @@ def test_waits_and_holds_are_counted(
 
     def make() -> aio.FileLock:
         lock = aio.FileLock(path)
-        lock._lock.counter_name = name  # type: ignore[attr-defined]
+        lock.counter_name = name
         return lock
 
     async def gives_up() -> None:
