@@ -28,11 +28,12 @@ if TYPE_CHECKING:
     from . import _holdings
 
     Result = TypeVar('Result')
+    Result_co = TypeVar('Result_co', covariant=True)
 
     # Gives the attempts, and spends the time between them in what it is given
     Ticking = Callable[[Callable[[float], object]], Iterator[int]]
 
-    class Waiter(Protocol):
+    class HasPlan(Protocol[Result_co]):
         """Whoever has a plan: a `Contender`, or `Places`."""
 
         #: a place in line: nanoseconds of the monotonic clock
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
         def attempts(
             self, ticking: Ticking
-        ) -> Generator[float, None, Any]: ...
+        ) -> Generator[float, None, Result_co]: ...
 
         def pause(self, seconds: float) -> None: ...
 
@@ -289,7 +290,7 @@ def follow(
         plan.close()
 
 
-def wait_for(waiter: Waiter, lock: Any, ticking: Ticking) -> Any:
+def wait_for(waiter: HasPlan[Result], lock: Any, ticking: Ticking) -> Result:
     """Follow the plan of a waiter in this thread; counters are told.
 
     `ticking(pause)` gives the ticks and spends the time between them in

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
         @property
         def _has_place(self) -> bool: ...
 
+        def get_filenames(self) -> Sequence[pathlib.Path]: ...
+
+        def _ticking(self, timeout: Any, interval: Any) -> Ticking: ...
+
         def try_lock(self, filenames: Sequence[pathlib.Path]) -> bool: ...
 
         def release(self) -> None: ...
@@ -74,15 +78,16 @@ class Places:
     """The files of a semaphore, as a `Door`.
 
     The first file carries the line; whoever's turn it is tries them all.
+    Raises `AlreadyActive` where the semaphore has one already.
     """
 
     _gives_way = False
 
-    def __init__(
-        self, semaphore: PlaceHolder, paths: Sequence[pathlib.Path]
-    ) -> None:
+    def __init__(self, semaphore: PlaceHolder) -> None:
+        if semaphore._has_place:
+            raise exceptions.AlreadyActive('Already locked')
         self._semaphore = semaphore
-        self.paths = paths
+        self.paths = paths = semaphore.get_filenames()
         self._path = paths[0]
         self._has_place = False
         # Kept while we wait: to close them would wake us, and all who wait
@@ -132,18 +137,19 @@ class Places:
         fd = self._tried.pop(path, None)
         return _opening.nofollow_opener(path, flags) if fd is None else fd
 
-    def take_one(self, may_wait: bool, ticking: Ticking) -> None:
+    def take_one(self, timeout: float, check_interval: float | None) -> None:
         """Have the semaphore take a place, waiting for our turn."""
-        phases_of = _listening.listener
+        semaphore, phases_of = self._semaphore, _listening.listener
         if phases_of is None:
-            self._take_one(may_wait, ticking)
+            self._take_one(timeout, check_interval)
             return
-        with _listening.Acquiring(phases_of(self._semaphore)) as acquiring:
-            self._take_one(may_wait, ticking)
-            acquiring.holds(hold_of(self._semaphore))
+        with _listening.Acquiring(phases_of(semaphore)) as acquiring:
+            self._take_one(timeout, check_interval)
+            acquiring.holds(hold_of(semaphore))
 
-    def _take_one(self, may_wait: bool, ticking: Ticking) -> None:
-        if not self.take_now(may_wait):
+    def _take_one(self, timeout: float, check_interval: float | None) -> None:
+        if not self.take_now(may_wait=timeout > 0):
+            ticking = self._semaphore._ticking(timeout, check_interval)
             _acquisition.wait_for(self, self._semaphore, ticking)
 
     def take_now(self, may_wait: bool) -> bool:

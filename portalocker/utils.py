@@ -314,12 +314,11 @@ class Lock(_copies.StartsReleased, LockBase):
             *self._wait(contender, self._ticking(timeout, check_interval))
         )
 
-    def _wait(self, contender: Any, ticking: Any) -> tuple[IO[Any], Any]:
+    def _wait(
+        self, contender: _acquisition.Contender, ticking: Any
+    ) -> tuple[IO[Any], Any]:
         """Wait for the lock; the handle, and what wakes the next."""
-        held: tuple[IO[Any], Any] = _acquisition.wait_for(
-            contender, self, ticking
-        )
-        return held
+        return _acquisition.wait_for(contender, self, ticking)
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free now; whether we hold it.
@@ -875,24 +874,14 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
         `AlreadyActive` where this object has a place already, `OSError` where
         a file cannot be opened.
         """
-        places = self._contend()
-        if timeout is None:
-            timeout = self.timeout
+        timeout = coalesce(timeout, self.timeout)
         try:
-            places.take_one(
-                timeout > 0, self._ticking(timeout, check_interval)
-            )
+            _places.Places(self).take_one(timeout, check_interval)
         except exceptions.AlreadyLocked:
             if coalesce(fail_when_locked, self.fail_when_locked):
                 raise
             return None
         return self.lock
-
-    def _contend(self) -> _places.Places:
-        """What there is to contend for, by this object, now."""
-        if self._has_place:
-            raise exceptions.AlreadyActive('Already locked')
-        return _places.Places(self, self.get_filenames())
 
     def try_lock(self, filenames: Iterable[types.Filename]) -> bool:
         """Take one of these places if one is free; whether we did.

@@ -28,7 +28,7 @@ class _Attempt(_waiting.Attempt[utils.Lock | None]):
 
     def begin(self, seconds: float) -> utils.Lock | None:
         semaphore = self._semaphore
-        places = semaphore._contend()
+        places = _places.Places(semaphore)
         if places.take_now(seconds > 0):
             return semaphore.lock
         ticking = semaphore._ticking(seconds, self._check_interval)

@@ -24,7 +24,9 @@ class MustWait(Exception):
     """The lock is not free: follow the plan to get it."""
 
     def __init__(
-        self, waiter: _acquisition.Waiter, plan: Generator[float, None, Any]
+        self,
+        waiter: _acquisition.HasPlan[Any],
+        plan: Generator[float, None, Any],
     ) -> None:
         super().__init__()
         self.waiter = waiter
@@ -119,7 +121,7 @@ def _stand(line: _line.Line, counted: Any) -> object:
 
 async def follow(
     loop: _loop.Loop,
-    waiter: _acquisition.Waiter,
+    waiter: _acquisition.HasPlan[Result],
     plan: Generator[float, None, Result],
 ) -> Result:
     """Follow a plan to its end, spending its pauses asleep in the loop."""

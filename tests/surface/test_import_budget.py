@@ -126,13 +126,18 @@ def test_import_starts_no_thread_and_opens_no_file(name: str) -> None:
     assert seen.split() == ['True', '1']
 
 
-def _needs_third_party(name: str) -> bool:
-    """Whether it, or what it imports of ours, imports from outside."""
+def _needs_third_party(name: str, *asking: str) -> bool:
+    """Whether it, its package, or what it imports imports from outside."""
+    package = name.rpartition('.')[0]
+    if package not in {'', *asking} and _needs_third_party(
+        package, name, *asking
+    ):
+        return True
     return any(
         found.outside.partition('.')[0] not in sys.stdlib_module_names
         if found.outside is not None
-        else found.inside not in {None, '', name}
-        and _needs_third_party(str(found.inside))
+        else found.inside not in {None, '', name, *asking}
+        and _needs_third_party(str(found.inside), name, *asking)
         for found in imports(modules()[name])
         if found.column == 0 or found.line in _lines_of_attempts(name)
     )
