@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
         # The place it has
         lock: Any
+        # Seconds to wait where nobody says how long
+        timeout: float
 
         @property
         def _has_place(self) -> bool: ...
@@ -137,9 +139,13 @@ class Places:
         fd = self._tried.pop(path, None)
         return _opening.nofollow_opener(path, flags) if fd is None else fd
 
-    def take_one(self, timeout: float, check_interval: float | None) -> None:
+    def take_one(
+        self, timeout: float | None, check_interval: float | None
+    ) -> None:
         """Have the semaphore take a place, waiting for our turn."""
         semaphore, phases_of = self._semaphore, _listening.listener
+        if timeout is None:
+            timeout = semaphore.timeout
         if phases_of is None:
             self._take_one(timeout, check_interval)
             return

@@ -874,7 +874,6 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
         `AlreadyActive` where this object has a place already, `OSError` where
         a file cannot be opened.
         """
-        timeout = coalesce(timeout, self.timeout)
         try:
             _places.Places(self).take_one(timeout, check_interval)
         except exceptions.AlreadyLocked:
