@@ -333,13 +333,26 @@ class Lock(_copies.StartsReleased, LockBase):
         """
         if self._holdings and self._holdings.own() is not None:
             return True
+        phases_of = _listening.listener
+        try:
+            if phases_of is None or not self._is_counted:
+                self._take_now()
+            else:
+                with _listening.Acquiring(phases_of(self)) as acquiring:
+                    self._take_now()
+                    acquiring.holds(self._holdings.own())
+        except exceptions.AlreadyLocked:
+            return False
+        return True
+
+    def _take_now(self) -> None:
+        """Take what is free; else raise `AlreadyLocked`, which knows less."""
         try:
             fh, _ = _acquisition.open_and_try(self, may_wait=False)
         except exceptions.AlreadyLocked:
             self._holdings.note_user()
-            return False
+            raise
         self._publish(fh, None)
-        return True
 
     def release(self) -> None:
         """Let the lock go and close the file; the file stays.
@@ -896,7 +909,9 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
         self, filename: types.Filename, opener: Callable[[str, int], int]
     ) -> bool:
         slot = Lock(filename, fail_when_locked=True, opener=opener)
-        if not slot.try_acquire():
+        try:
+            slot._take_now()  # uncounted: it is the semaphore that is taken
+        except exceptions.AlreadyLocked:
             return False
         self._keep(slot)
         return True
@@ -918,7 +933,19 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
 
     def try_acquire(self) -> bool:
         """Take a place if one is free now; whether we have one."""
-        return self._has_place or self.try_lock(self.get_filenames())
+        if self._has_place:
+            return True
+        phases_of = _listening.listener
+        if phases_of is None:
+            return self.try_lock(self.get_filenames())
+        try:
+            with _listening.Acquiring(phases_of(self)) as acquiring:
+                if not self.try_lock(self.get_filenames()):
+                    raise exceptions.AlreadyLocked
+                acquiring.holds(_places.hold_of(self))
+        except exceptions.AlreadyLocked:
+            return False
+        return True
 
     def release(self) -> None:
         """Give the place back; does nothing where there is none."""

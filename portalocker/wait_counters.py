@@ -8,9 +8,9 @@
 1
 
 The file locks report once somebody called `enable()`: a counter NAME.enter
-for `acquire()` from the call to its end, NAME.region for the time the lock is
-held, NAME.exit for `release()`. While nobody listens that costs one `if` each.
-A `try_acquire()` of any but a `FileLock` never waits and is not counted. For
+for `acquire()` and `try_acquire()` from the call to its end, NAME.region for
+the time the lock is held, NAME.exit for `release()`. A try that finds the lock
+taken counts as out of time. While nobody listens that costs one `if` each. For
 locks on servers and, but for `aio.FileLock`, of event loops use `guard()`.
 """
 

@@ -89,6 +89,26 @@ def test_timeout_is_counted(kind: str, tmp_path: pathlib.Path) -> None:
     holder.release()
 
 
+@pytest.mark.parametrize('kind', KINDS)
+def test_try_is_counted_as_acquire_is(
+    kind: str, tmp_path: pathlib.Path
+) -> None:
+    path = str(tmp_path / 'lock')
+    lock, counters = KINDS[kind](path), Counters(kind)
+    of_places = Counters('Lock')
+    assert lock.try_acquire()
+    assert counters.more('enter', 'started') == 1
+    assert counters.active('region') == 1
+    if kind in EXCLUSIVE:
+        assert not KINDS[kind](path).try_acquire()
+        assert counters.more('enter', 'timeouts') == 1
+        assert counters.more('enter', 'contended') == 1
+    lock.release()
+    assert counters.active('region') == 0
+    assert counters.more('region', 'started') == 1
+    assert kind == 'Lock' or of_places.active('region') == 0
+
+
 @pytest.mark.parametrize('kind', EXCLUSIVE)
 def test_waiter_is_counted_while_it_waits(
     kind: str, tmp_path: pathlib.Path, parked: threading.Semaphore
