@@ -43,16 +43,23 @@ class Wait:
 
     `blocked` does not move on meanwhile: the `Claimant` of a thread or the
     `TaskClaimant` of a task; `opened` is the status of the file it waits for,
-    None where the path itself is the lock.
+    None where the path itself is the lock. Somebody else may end the wait
+    where it `may_be_cancelled`.
     Entering raises `Deadlock` instead of beginning a wait that never ends.
     """
 
-    __slots__ = ('blocked', 'identity', 'path')
+    __slots__ = ('blocked', 'identity', 'may_be_cancelled', 'path')
 
     def __init__(
-        self, blocked: Any, opened: os.stat_result | None, path: Any
+        self,
+        blocked: Any,
+        opened: os.stat_result | None,
+        path: Any,
+        *,
+        may_be_cancelled: bool = False,
     ) -> None:
         self.blocked = blocked
+        self.may_be_cancelled = may_be_cancelled
         self.identity: tuple[Any, ...] = ('path', path)
         if opened is not None:
             self.identity = opened.st_dev, opened.st_ino
@@ -61,8 +68,10 @@ class Wait:
     def __enter__(self) -> None:
         with _mutex:
             circle = _circle_of(self)
-            if circle is None:
-                _waits[self.blocked] = self
+            # One may be cancelled, but whoever waits for itself gains nothing
+            if circle is None or (self.may_be_cancelled and len(circle) > 1):
+                if not self.may_be_cancelled:
+                    _waits[self.blocked] = self
                 return
         failure = Deadlock(_in_words(self, circle), filename=self.path)
         failure.circle = circle

@@ -168,11 +168,26 @@ class BaseFileLock(
 
         Raises as `acquire()` does, except `Timeout`.
         """
+        phases_of = _listening.listener
         try:
-            self.acquire(0)
+            if phases_of is None:
+                self._take_now()
+            else:
+                with _listening.Acquiring(phases_of(self)) as acquiring:
+                    acquiring.holds(self._take_now())
         except exceptions.AlreadyLocked:
             return False
         return True
+
+    def _take_now(self) -> _hold.Hold | None:
+        """Take what is free or ours; gives the hold if it is a new one."""
+        owner = _task_claimant.running_claimant()
+        hold = self._hold
+        if hold.owner == owner:
+            hold.depth += 1
+            return None
+        self._take(owner, _filelock_waiting.TRY)
+        return hold
 
     def _take(self, owner: Any, wish: _filelock_waiting.Wish | None) -> None:
         """Take what this thread or task does not hold yet.
@@ -188,7 +203,7 @@ class BaseFileLock(
                 self._may_wait if wish is None else wish.may_wait
             )
         except exceptions.LockException as failure:
-            _filelock_waiting.raise_for(self, failure)
+            _filelock_waiting.raise_for(self, failure, wish)
         if opened is not None:
             fd, turn = self._wait_counted(fd, opened, wish or self._wish())
         # No call until all is known: a signal handler may raise in each

@@ -42,6 +42,6 @@ def _for_tasks(lock: Any) -> Any:
         # By name: that room is built on this one
         aio = importlib.import_module(f'{__package__}.aio')
         twin = aio.FileLock(lock.lock_file, **lock._options)
-        twin._lock._hold = lock._hold
+        twin._half._hold = lock._hold
         lock._twin = twin  # which lives as long, and lets go when both end
     return lock._twin

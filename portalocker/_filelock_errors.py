@@ -18,7 +18,8 @@ class Timeout(exceptions.AlreadyLocked, TimeoutError):
         the path of the lock, as it was given.
     `holder`
         who holds it, where the system tells: a `Holder` (pid, command, since
-        when), or None.
+        when), or None. Its `since` is None where it got a `FileLock` without
+        waiting: to leave the time would cost every free lock a system call.
     `waited`
         seconds spent waiting, or None where nobody waited.
 

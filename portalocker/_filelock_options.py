@@ -10,7 +10,7 @@ from . import _warning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, NoReturn
 
 _INFINITY = float('inf')
 _CONTEXT_POLICIES = ('chain', 'group')
@@ -107,6 +107,11 @@ def one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
     return value  # type: ignore[no-any-return]
 
 
+def _as_given(name: str, doc: str) -> Any:
+    """A property: what the constructor was given under this name."""
+    return property(lambda settings: settings._options[name], doc=doc)
+
+
 class Settings:
     """What may be changed after a lock was made, and what may be read.
 
@@ -137,9 +142,12 @@ class Settings:
             _CLOSE_POLICIES,
         )
         if options['lifetime'] is not None:
-            raise TypeError(
-                f'{type(self).__name__} does not support non-default lock '
-                'options: lifetime (a lock that expires excludes nobody)'
+            self._refuse('lifetime', 'a lock that expires excludes nobody')
+        if options['fallback_to_soft']:
+            self._refuse(
+                'fallback_to_soft',
+                'who falls back does not exclude who does not; have all use '
+                'SoftFileLock',
             )
         self._options = options
         self._is_thread_local = bool(options['thread_local'])
@@ -148,6 +156,12 @@ class Settings:
         self._on_acquired = options['on_acquired']
         # What `acquire()` without arguments asks for
         self._may_wait = may_block and options['timeout'] != 0
+
+    def _refuse(self, option: str, why: str) -> NoReturn:
+        raise TypeError(
+            f'{type(self).__name__} does not support non-default lock '
+            f'options: {option} ({why})'
+        )
 
     def _setting(self, name: str) -> Any:
         if self._of_thread is not None:
@@ -223,6 +237,24 @@ class Settings:
     def is_singleton(self) -> bool:
         """Whether all locks of this class on one path are one object."""
         return bool(self._options['is_singleton'])
+
+    context_error_policy = _as_given(
+        'context_error_policy',
+        """What a block raises where its body and the release fail.""",
+    )
+    close_error_policy = _as_given(
+        'close_error_policy', """Whether errors of closing the file raise."""
+    )
+    on_acquired = _as_given(
+        'on_acquired', """Called with the descriptor of a lock just taken."""
+    )
+    lifetime = _as_given('lifetime', """None: a hold does not expire.""")
+    fallback_to_soft = _as_given(
+        'fallback_to_soft', """False: what locks is never changed."""
+    )
+    preserve_lock_file = _as_given(
+        'preserve_lock_file', """As given; the file is always preserved."""
+    )
 
     def is_thread_local(self) -> bool:
         """Whether settings and releases are those of each thread."""

@@ -48,10 +48,7 @@ class SoftFileLock(BaseFileLock):
     def _set_up(self, lock_file: Any, options: dict[str, Any]) -> None:
         super()._set_up(lock_file, options)
         if self._on_acquired is not None:
-            raise TypeError(
-                f'{type(self).__name__} does not support non-default lock '
-                'options: on_acquired (it has no descriptor)'
-            )
+            self._refuse('on_acquired', 'it has no descriptor')
 
     def _first_try(self, may_wait: bool) -> tuple[int, Any]:
         self._path = _filelock_opening.absolute(self._lock_file)
@@ -107,7 +104,8 @@ class SoftFileLock(BaseFileLock):
         finally:
             patience.end()
         waited = time.perf_counter() - began
-        return _filelock_waiting.raise_for(self, self._contention(waited))
+        failure = self._contention(waited)
+        return _filelock_waiting.raise_for(self, failure, wish)
 
     def _unlock(self, fd: int) -> None:
         token, self._token = self._token, None

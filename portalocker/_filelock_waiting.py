@@ -39,7 +39,13 @@ _CANCELLED = 'Cancellation requested for lock %s on %s'
 class Wish:
     """What one `acquire()` asks for, beyond the first try."""
 
-    __slots__ = ('cancel_check', 'check_interval', 'may_wait', 'timeout')
+    __slots__ = (
+        'blocking',
+        'cancel_check',
+        'check_interval',
+        'may_wait',
+        'timeout',
+    )
 
     def __init__(
         self,
@@ -51,6 +57,7 @@ class Wish:
     ) -> None:
         self.timeout = _deadline.INFINITY if timeout < 0 else timeout
         self.check_interval = poll_interval
+        self.blocking = blocking
         self.may_wait = blocking and timeout != 0
         self.cancel_check = cancel_check
 
@@ -58,6 +65,9 @@ class Wish:
         """Whether nothing but the lock ends the wait."""
         return self.timeout == _deadline.INFINITY and self.cancel_check is None
 
+
+# What a mere try asks for: nobody hears why it failed
+TRY = Wish(0, 0, blocking=False, cancel_check=None)
 
 # The logger `filelock`, once somebody imported logging
 _logger: Any = None
@@ -100,8 +110,13 @@ class Patience:
         self._wish = wish
         self._warn_at: float | None = time.perf_counter() + WARN_AFTER_SECONDS
         self._wait = None
-        if wish.is_endless():
-            self._wait = _deadlock.Wait(claimant, opened, lock._path)
+        if wish.timeout == _deadline.INFINITY:
+            self._wait = _deadlock.Wait(
+                claimant,
+                opened,
+                lock._path,
+                may_be_cancelled=not wish.is_endless(),
+            )
 
     def ticks(self, pause: Callable[[float], object]) -> Iterator[int]:
         """Count the attempts; ends, or raises `Cancelled`, between two.
@@ -116,12 +131,12 @@ class Patience:
             wish.check_interval,
             lambda seconds: self._spend(seconds, pause),
         ):
-            if tick == 1 and is_logged():
-                log(_WAITING, lock, wish.check_interval)
             if tick and wish.cancel_check is not None and wish.cancel_check():
                 if is_logged():
                     log(_CANCELLED, lock)
                 raise _filelock_errors.Cancelled(lock.lock_file)
+            if tick == 1 and is_logged():
+                log(_WAITING, lock, wish.check_interval)
             yield tick
 
     def end(self) -> None:
@@ -152,14 +167,19 @@ class Patience:
         )
 
 
-def raise_for(lock: Any, failure: exceptions.LockException) -> NoReturn:
-    """Raise what a FileLock says where the engine said this."""
+def raise_for(
+    lock: Any, failure: exceptions.LockException, wish: Wish | None = None
+) -> NoReturn:
+    """Raise what a FileLock says where the engine said this.
+
+    `wish` is what was asked for; None: what the lock was made with.
+    """
     if isinstance(
         failure, (_filelock_errors.Timeout, exceptions.DeadlockError)
     ):
         raise failure
     if isinstance(failure, exceptions.AlreadyLocked):
-        raise _timeout(lock, failure) from None
+        raise _timeout(lock, failure, wish or lock) from None
     cause = failure.__cause__
     if not isinstance(cause, OSError):
         raise failure
@@ -172,13 +192,14 @@ def raise_for(lock: Any, failure: exceptions.LockException) -> NoReturn:
 
 
 def _timeout(
-    lock: Any, failure: exceptions.AlreadyLocked
+    lock: Any, failure: exceptions.AlreadyLocked, wish: Any
 ) -> _filelock_errors.Timeout:
-    has_waited = failure.waited is not None
     if is_logged():
-        log(_TIMED_OUT if has_waited else _FAILED, lock)
+        log(_TIMED_OUT if wish.blocking else _FAILED, lock)
+    if wish is TRY:
+        return _filelock_errors.Timeout(lock.lock_file)
     holders = failure.holders
-    if not has_waited and not holders:
+    if failure.waited is None and not holders:
         holders = _owner.holders_of(lock._path)
     for holder in holders[:1]:
         _owner.since_when(holder, lock._path)

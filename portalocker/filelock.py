@@ -1,7 +1,7 @@
 """FileLock: re-entrant and counted, for programs written for `filelock`.
 
 `from portalocker.filelock import FileLock, Timeout` replaces the import from
-the library of that name; docs/migrate/from_filelock.rst tells what differs.
+the library of that name; docs/how_to/migrate.rst tells what differs.
 
 >>> import os, tempfile
 >>> path = os.path.join(tempfile.mkdtemp(), 'cache.lock')
@@ -16,7 +16,7 @@ False
 
 from __future__ import annotations
 
-import os
+import sys
 
 from . import (
     _acquisition,
@@ -34,6 +34,7 @@ from ._filelock_soft import SoftFileLock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Generator
     from typing import Any
 
@@ -45,6 +46,8 @@ __all__ = [
     'FileLock',
     'SoftFileLock',
     'Timeout',
+    'UnixFileLock',
+    'WindowsFileLock',
 ]
 
 
@@ -84,9 +87,8 @@ class FileLock(BaseFileLock):
         called with the descriptor whenever the lock was taken from outside;
         if it raises, the lock is let go.
     `lifetime`, `fallback_to_soft`, `preserve_lock_file`
-        known for their names: a lifetime is refused (`TypeError`), the lock
-        file is always preserved, and for `fallback_to_soft` see
-        docs/migrate/from_filelock.rst.
+        known for their names: a lifetime and a fallback are refused
+        (`TypeError`), the lock file is always preserved.
 
     In a forked child the lock starts released and never touches what the
     parent holds. A pickle is the path and the options.
@@ -123,7 +125,7 @@ class FileLock(BaseFileLock):
         try:
             return (yield from contender.attempts(patience.ticks))
         except exceptions.LockException as failure:
-            _filelock_waiting.raise_for(self, failure)
+            _filelock_waiting.raise_for(self, failure, wish)
         finally:
             patience.end()
 
@@ -140,7 +142,25 @@ class FileLock(BaseFileLock):
         portalocker.lock(fh, self._try_flags)  # type: ignore[arg-type]
 
 
-if os.name == 'nt':
-    WindowsFileLock = FileLock
+class _FileLockOfAnotherSystem(BaseFileLock):
+    """A name that programs import on every system, for what is not here."""
+
+    def _first_try(self, may_wait: bool) -> tuple[int, Any]:
+        raise NotImplementedError(
+            f'cannot lock {self._lock_file!r}: that is the lock of another '
+            'system; use FileLock'
+        )
+
+
+if sys.platform == 'win32':
+    WindowsFileLock, UnixFileLock = FileLock, _FileLockOfAnotherSystem
 else:
-    UnixFileLock = FileLock
+    UnixFileLock, WindowsFileLock = FileLock, _FileLockOfAnotherSystem
+
+
+def __getattr__(name: str) -> Any:
+    if name == '__version__':  # ours; it takes time to find out
+        from . import __about__
+
+        return __about__.__version__
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

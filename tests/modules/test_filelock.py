@@ -14,7 +14,7 @@ import time
 import pytest
 
 import portalocker
-from portalocker import _filelock_waiting, _hold, exceptions
+from portalocker import _filelock_waiting, _hold, exceptions, filelock
 from portalocker.filelock import (
     AcquireReturnProxy,
     BaseFileLock,
@@ -29,6 +29,24 @@ from portalocker.filelock import (
 @pytest.fixture
 def path(tmp_path: pathlib.Path) -> str:
     return str(tmp_path / 'the.lock')
+
+
+@pytest.fixture
+def held_elsewhere(path: str):
+    """The lock is held by another thread until this event is set."""
+    is_held, is_enough = threading.Event(), threading.Event()
+
+    def body() -> None:
+        with FileLock(path):
+            is_held.set()
+            is_enough.wait()
+
+    thread = threading.Thread(target=body)
+    thread.start()
+    is_held.wait()
+    yield is_enough
+    is_enough.set()
+    thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -139,10 +157,56 @@ def test_tasks_of_one_thread_exclude_each_other(path) -> None:
     asyncio.run(main())
 
 
-def test_cancel_check_ends_the_wait(path) -> None:
-    with FileLock(path), pytest.raises(Cancelled):
+def test_cancel_check_ends_the_wait(path, held_elsewhere, caplog) -> None:
+    caplog.set_level('DEBUG', logger='filelock')
+    with pytest.raises(Cancelled):
         FileLock(path).acquire(cancel_check=lambda: True)
-    FileLock(path).acquire(cancel_check=lambda: 1 / 0).lock.release()
+    assert 'Cancellation requested' in caplog.text
+    assert (
+        'not acquired' not in caplog.text
+    )  # it is asked before the first pause
+    with pytest.raises(ZeroDivisionError):
+        FileLock(path).acquire(cancel_check=lambda: 1 / 0)
+    held_elsewhere.set()
+    lock = FileLock(path)
+    lock.acquire()
+    lock.acquire(cancel_check=lambda: 1 / 0)
+    lock.release(force=True)
+
+
+def test_thread_that_waits_for_itself_is_told_also_if_it_may_be_cancelled(
+    path,
+) -> None:
+    with FileLock(path), pytest.raises(Deadlock):
+        FileLock(path).acquire(cancel_check=lambda: False)
+
+
+def test_circle_that_somebody_may_cancel_is_none(tmp_path) -> None:
+    first, second = FileLock(tmp_path / '1'), FileLock(tmp_path / '2')
+    asked = threading.Event()
+    is_enough = threading.Event()
+    failures = []
+
+    def check() -> bool:
+        asked.set()
+        return is_enough.is_set()
+
+    def body() -> None:
+        with second:
+            try:
+                first.acquire(cancel_check=check)
+            except Timeout as failure:
+                failures.append(failure)
+
+    with first:
+        thread = threading.Thread(target=body)
+        thread.start()
+        asked.wait()
+        is_enough.set()
+        second.acquire()  # no Deadlock: the other one gives up
+        second.release()
+    thread.join()
+    assert isinstance(failures[0], Cancelled)
 
 
 @pytest.mark.parametrize(
@@ -319,6 +383,7 @@ def test_singletons_of_one_path_are_one_object(tmp_path, path) -> None:
     ('options', 'failure'),
     [
         ({'lifetime': 3}, TypeError),
+        ({'fallback_to_soft': True}, TypeError),
         ({'nonsense': 1}, TypeError),
         ({'poll_interval': -1}, ValueError),
         ({'poll_interval': 'a'}, TypeError),
@@ -336,6 +401,39 @@ def test_singletons_of_one_path_are_one_object(tmp_path, path) -> None:
 def test_bad_options_are_refused(path, options, failure) -> None:
     with pytest.raises(failure):
         FileLock(path, **options)
+
+
+def test_options_are_told_as_they_were_given(path) -> None:
+    lock = FileLock(path, close_error_policy='raise', on_acquired=print)
+    assert lock.close_error_policy == 'raise'
+    assert lock.context_error_policy == 'chain'
+    assert lock.on_acquired is print
+    assert lock.lifetime is None
+    assert not lock.fallback_to_soft
+    assert not lock.preserve_lock_file
+
+
+def test_names_of_either_system_are_there_on_both(path) -> None:
+    here, there = filelock.UnixFileLock, filelock.WindowsFileLock
+    if os.name == 'nt':
+        here, there = there, here
+    assert here is FileLock
+    assert issubclass(there, BaseFileLock)
+    assert not issubclass(FileLock, there)
+    with pytest.raises(NotImplementedError, match='another system'):
+        there(path).acquire()
+    assert filelock.__version__ == portalocker.__version__
+    with pytest.raises(AttributeError, match='nonsense'):
+        filelock.nonsense  # noqa: B018
+
+
+def test_failing_try_asks_for_no_holder(path, monkeypatch) -> None:
+    def asked(*about: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(portalocker._owner, 'holders_of', asked)
+    with FileLock(path):
+        assert not FileLock(path).try_acquire()
 
 
 def test_explicit_mode_is_that_of_a_file_that_is_made(path) -> None:

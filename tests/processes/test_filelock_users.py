@@ -56,15 +56,52 @@ with lock:
     else:
         raise AssertionError
 assert not lock.is_locked
-from portalocker import wait_counters
+"""
+
+# The counters of torch, as its own server tells them
+TORCH_COUNTERS = """
+import json, socket, sys
+import torch.monitor
+from torch._C._distributed_c10d import _WorkerServer
+address = sys.argv[1]
+server = _WorkerServer(address)
+from portalocker import filelock, wait_counters
 from portalocker.exporters import torch_monitor
 assert torch_monitor.attach()
 wait_counters.enable()
-with filelock.FileLock(path), filelock.FileLock(path + '2'):
+with filelock.FileLock(address + '1'), filelock.FileLock(address + '2'):
     pass
 wait_counters.disable()
-assert wait_counters.snapshot()['pytorch.filelock.region'].started == 2
-assert not wait_counters._sinks == ()
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect(address)
+    connection.sendall(
+        b'POST /handler/wait_counter_values HTTP/1.0\\r\\n'
+        b'Content-Length: 0\\r\\n\\r\\n'
+    )
+    answer = b''.join(iter(lambda: connection.recv(65536), b''))
+server.shutdown()
+told = json.loads(answer.partition(b'\\r\\n\\r\\n')[2])
+for phase in ('enter', 'region', 'exit'):
+    counter = told['pytorch.filelock.' + phase]
+    assert counter['total_calls'] == 2, told
+    assert counter['active_count'] == 0, told
+"""
+
+
+HUGGING_FACE = """
+import os, sys
+from portalocker import filelock
+sys.modules['filelock'] = filelock
+from huggingface_hub.utils import WeakFileLock
+with WeakFileLock(sys.argv[1] + '.weak') as lock:
+    assert type(lock) is filelock.FileLock and lock.is_locked
+assert not lock.is_locked
+from datasets.utils import filelock as names
+from datasets.utils._filelock import FileLock
+assert names.UnixFileLock is filelock.UnixFileLock
+with FileLock(sys.argv[1] + 300 * 'x') as lock:
+    assert isinstance(lock, filelock.BaseFileLock) and lock.is_locked
+    assert os.path.exists(lock.lock_file)
 """
 
 
@@ -88,6 +125,13 @@ def test_virtualenv_makes_an_environment(tmp_path) -> None:
     subprocess.run([python, '-c', ''], check=True)
 
 
-def test_torch_rebased_on_our_lock(tmp_path) -> None:
+@pytest.mark.parametrize('program', [TORCH, TORCH_COUNTERS])
+def test_torch_rebased_on_our_lock(tmp_path, program) -> None:
     pytest.importorskip('torch.monitor')
-    run(TORCH, tmp_path / 'lock')
+    run(program, tmp_path / 'lock')
+
+
+def test_hugging_face_takes_our_lock(tmp_path) -> None:
+    pytest.importorskip('datasets')
+    pytest.importorskip('huggingface_hub')
+    run(HUGGING_FACE, tmp_path / 'lock')
