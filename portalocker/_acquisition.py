@@ -290,6 +290,26 @@ def follow(
         plan.close()
 
 
+def try_counted(
+    lock: Any, take: Callable[[], bool], hold_of: Callable[[], Any]
+) -> bool:
+    """Whether `take` takes the lock, without waiting; counters are told.
+
+    `hold_of` gives the hold that is new then, or None.
+    """
+    phases_of = _listening.listener
+    if phases_of is None or not getattr(lock, '_is_counted', True):
+        return take()
+    try:
+        with _listening.Acquiring(phases_of(lock)) as acquiring:
+            if not take():
+                raise _contention()
+            acquiring.holds(hold_of())
+    except exceptions.AlreadyLocked:
+        return False
+    return True
+
+
 def wait_for(waiter: HasPlan[Result], lock: Any, ticking: Ticking) -> Result:
     """Follow the plan of a waiter in this thread; counters are told.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from . import (
+    _acquisition,
     _filelock_decorating,
     _filelock_options,
     _filelock_waiting,
@@ -168,26 +169,21 @@ class BaseFileLock(
 
         Raises as `acquire()` does, except `Timeout`.
         """
-        phases_of = _listening.listener
+        hold = self._hold
+        return _acquisition.try_counted(
+            self, self._try, lambda: hold if hold.depth == 1 else None
+        )
+
+    def _try(self) -> bool:
+        owner = _task_claimant.running_claimant()
+        if self._hold.owner == owner:
+            self._hold.depth += 1
+            return True
         try:
-            if phases_of is None:
-                self._take_now()
-            else:
-                with _listening.Acquiring(phases_of(self)) as acquiring:
-                    acquiring.holds(self._take_now())
+            self._take(owner, _filelock_waiting.TRY)
         except exceptions.AlreadyLocked:
             return False
         return True
-
-    def _take_now(self) -> _hold.Hold | None:
-        """Take what is free or ours; gives the hold if it is a new one."""
-        owner = _task_claimant.running_claimant()
-        hold = self._hold
-        if hold.owner == owner:
-            hold.depth += 1
-            return None
-        self._take(owner, _filelock_waiting.TRY)
-        return hold
 
     def _take(self, owner: Any, wish: _filelock_waiting.Wish | None) -> None:
         """Take what this thread or task does not hold yet.

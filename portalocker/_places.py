@@ -76,6 +76,15 @@ def hold_of(semaphore: PlaceHolder) -> _holdings.Holding | None:
     return place and place._holdings.own()  # type: ignore[no-any-return]
 
 
+def try_one(semaphore: Any) -> bool:
+    """Have the semaphore take a place if one is free; whether it did."""
+    return _acquisition.try_counted(
+        semaphore,
+        lambda: bool(semaphore.try_lock(semaphore.get_filenames())),
+        lambda: hold_of(semaphore),
+    )
+
+
 class Places:
     """The files of a semaphore, as a `Door`.
 

@@ -273,10 +273,9 @@ class Lock(_copies.StartsReleased, LockBase):
         `fail_when_locked`, another `LockException` at once where the system
         refuses to lock, and `OSError` where the file cannot be opened.
         """
-        if self._holdings:
-            holding = self._holdings.own()
-            if holding is not None:
-                return holding.fh  # type: ignore[no-any-return]
+        holding = self._holdings.own() if self._holdings else None
+        if holding is not None:
+            return holding.fh  # type: ignore[no-any-return]
         if timeout is not None:
             self._warn_if_timeout_is_useless()
         if fail_when_locked is None:
@@ -333,26 +332,16 @@ class Lock(_copies.StartsReleased, LockBase):
         """
         if self._holdings and self._holdings.own() is not None:
             return True
-        phases_of = _listening.listener
-        try:
-            if phases_of is None or not self._is_counted:
-                self._take_now()
-            else:
-                with _listening.Acquiring(phases_of(self)) as acquiring:
-                    self._take_now()
-                    acquiring.holds(self._holdings.own())
-        except exceptions.AlreadyLocked:
-            return False
-        return True
+        return _acquisition.try_counted(self, self._try, self._holdings.own)
 
-    def _take_now(self) -> None:
-        """Take what is free; else raise `AlreadyLocked`, which knows less."""
+    def _try(self) -> bool:
         try:
             fh, _ = _acquisition.open_and_try(self, may_wait=False)
         except exceptions.AlreadyLocked:
             self._holdings.note_user()
-            raise
+            return False
         self._publish(fh, None)
+        return True
 
     def release(self) -> None:
         """Let the lock go and close the file; the file stays.
@@ -909,9 +898,7 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
         self, filename: types.Filename, opener: Callable[[str, int], int]
     ) -> bool:
         slot = Lock(filename, fail_when_locked=True, opener=opener)
-        try:
-            slot._take_now()  # uncounted: it is the semaphore that is taken
-        except exceptions.AlreadyLocked:
+        if not slot._try():
             return False
         self._keep(slot)
         return True
@@ -933,19 +920,7 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
 
     def try_acquire(self) -> bool:
         """Take a place if one is free now; whether we have one."""
-        if self._has_place:
-            return True
-        phases_of = _listening.listener
-        if phases_of is None:
-            return self.try_lock(self.get_filenames())
-        try:
-            with _listening.Acquiring(phases_of(self)) as acquiring:
-                if not self.try_lock(self.get_filenames()):
-                    raise exceptions.AlreadyLocked
-                acquiring.holds(_places.hold_of(self))
-        except exceptions.AlreadyLocked:
-            return False
-        return True
+        return self._has_place or _places.try_one(self)
 
     def release(self) -> None:
         """Give the place back; does nothing where there is none."""
