@@ -3,11 +3,11 @@
 Each script is atomic and may be repeated with the same hold id. The state of
 a lock is four keys, none of which ever expires by itself:
 
-- `holders`: hold id -> session, mode, token, since, deadline, lease,
-  takeover, meta
-- `queue`: hold ids in the order of their arrival
-- `waiters`: hold id -> session, mode, limit, since, lease, takeover, fence,
-  meta, and the locks it wants
+- `holders`: hold id -> token, since, proven, and the owner: session, mode,
+  lease, takeover, meta
+- `queue`: a list of hold ids, in the order of their arrival
+- `waiters`: hold id -> since, number of locks, length of the wish, the wish
+  (limit, fence, and the owner-to-be), and the names of the locks
 - `fence`: the last fencing token
 
 `@NUMSUB` and `@PUBLISH` stand for the commands of the dialect.
@@ -15,58 +15,83 @@ a lock is four keys, none of which ever expires by itself:
 
 from __future__ import annotations
 
-LUA_PRELUDE = """
-local function digits(number) return string.format('%.0f', number) end
-
-local clock
-local function now()
-  if not clock then
-    local time = redis.call('TIME')
-    clock = time[1] * 1000000 + time[2]
-  end
-  return clock
+LUA_GRANT = """
+local now, moment
+local function look_at_clock()
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+  moment = time[1] .. string.sub('00000' .. time[2], -6)
 end
 
-local sessions = {}
 local function is_alive(sid)
-  if sessions[sid] == nil then
-    local count = redis.call('PUBSUB', '@NUMSUB', channel(sid))[2]
-    sessions[sid] = tonumber(count) > 0
-  end
-  return sessions[sid]
+  return redis.call('PUBSUB', '@NUMSUB', channel(sid))[2] > 0
+end
+
+-- Larger than every token before, also if all data were lost since
+local function next_token(fence_key, fence)
+  if fence ~= '1' then return '0' end
+  local last = redis.call('SET', fence_key, moment, 'GET')
+  last = last and tonumber(last)
+  if not last or last < now then return moment end
+  local token = string.format('%.0f', last + 1)
+  redis.call('SET', fence_key, token)
+  return token
+end
+
+-- From now on this is a holder; returns its token
+local function let_in(holders_key, fence_key, hid, fence, owner)
+  local token = next_token(fence_key, fence)
+  redis.call('HSET', holders_key, hid,
+    token .. ' ' .. moment .. ' ' .. moment .. ' ' .. owner)
+  return token
+end
+"""
+
+LUA_RECORDS = """
+local HOLDER =
+  '^(%S+) (%S+) (%S+) ((%S+) (%S+) (%S+) (%S+) (.*))$'
+local function holder_record(record)
+  local h = {text = record}
+  h.token, h.since, h.proven, h.owner, h.sid, h.mode, h.lease, h.takeover,
+    h.meta = string.match(record, HOLDER)
+  return h
+end
+
+local function lives(h)
+  return (h.lease == '0' or now < h.proven + h.lease)
+    and (h.takeover == 's' or is_alive(h.sid))
+end
+
+local WISH = '^(%S+) (%S+) ((%S+) (%S+) .*)$'
+local function wish_of(text)
+  local w = {text = text}
+  w.limit, w.fence, w.owner, w.sid, w.mode = string.match(text, WISH)
+  return w
+end
+
+local function waiter_record(record)
+  local since, number, size, at =
+    string.match(record, '^(%S+) (%S+) (%S+) ()')
+  local w = wish_of(string.sub(record, at, at + size - 1))
+  w.since, w.number, w.bases_at = since, tonumber(number), at + size
+  return w
 end
 
 local function tell(sid, text)
   redis.call('@PUBLISH', channel(sid), text)
 end
+
+local function tell_grant(sid, hid, tokens)
+  tell(sid, 'grant ' .. hid .. ' ' .. tokens .. ' ' .. moment)
+end
 """
 
-LUA_RECORDS = """
-local HOLDER = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$'
-local function holder_record(record)
-  local sid, mode, token, since, deadline, lease, takeover, meta =
-    string.match(record, HOLDER)
-  return {sid = sid, mode = mode, token = token, since = since,
-    deadline = tonumber(deadline), lease = tonumber(lease),
-    takeover = takeover, meta = meta}
-end
-
-local function lives(h)
-  return (h.lease == 0 or now() < h.deadline)
-    and (h.takeover == 's' or is_alive(h.sid))
-end
-
-local function put(g, hid, h)
-  redis.call('HSET', g.holders_key, hid, table.concat({h.sid, h.mode,
-    h.token, h.since, digits(h.deadline), digits(h.lease), h.takeover,
-    h.meta}, ' '))
-end
-
+LUA_RENEWAL = """
 -- Whoever is proven to be there holds for one more lease
-local function renew(g, hid, h)
-  if h.lease > 0 then
-    h.deadline = now() + h.lease
-    put(g, hid, h)
+local function renew(holders_key, hid, h)
+  if h.lease ~= '0' then
+    redis.call('HSET', holders_key, hid,
+      h.token .. ' ' .. h.since .. ' ' .. moment .. ' ' .. h.owner)
   end
 end
 """
@@ -74,10 +99,10 @@ end
 LUA_GROUPS = """
 local groups, order = {}, {}
 
-local function count(g, h)
+local function count(g, mode)
   g.number = g.number + 1
-  if h.mode == 'x' then g.exclusive = true end
-  if h.mode == 'p' then g.permits = g.permits + 1 end
+  if mode == 'x' then g.exclusive = true end
+  if mode == 'p' then g.permits = g.permits + 1 end
 end
 
 -- One lock with its holders; those that are dead lose their place here
@@ -94,7 +119,7 @@ local function group(base, own)
     local hid, h = flat[i], holder_record(flat[i + 1])
     if lives(h) then
       g.held[hid] = h
-      count(g, h)
+      count(g, h.mode)
     else
       redis.call('HDEL', g.holders_key, hid)
       g.lapsed[hid] = true
@@ -112,77 +137,43 @@ local function groups_of_keys(own)
   return wanted
 end
 
-local function fits(g, mode, limit)
+local function fits(g, w)
   if g.exclusive then return false end
-  if mode == 'x' then return g.number == 0 end
-  return mode == 's' or g.permits < limit
+  if w.mode == 'x' then return g.number == 0 end
+  return w.mode == 's' or g.permits < tonumber(w.limit)
 end
 
-local function all_fit(wanted, mode, limit)
+local function all_fit(wanted, w)
   for _, g in ipairs(wanted) do
-    if not fits(g, mode, limit) then return false end
+    if not fits(g, w) then return false end
   end
   return true
 end
 
-local function next_token(g, fence)
-  if fence ~= '1' then return '0' end
-  local last = tonumber(redis.call('GET', g.fence_key) or 0) or 0
-  local token = digits(math.max(last + 1, now()))
-  redis.call('SET', g.fence_key, token)
-  return token
-end
-
 local function grant(wanted, hid, w)
   local tokens = {}
-  for _, g in ipairs(wanted) do
-    local h = {sid = w.sid, mode = w.mode, token = next_token(g, w.fence),
-      since = digits(now()), deadline = now() + w.lease, lease = w.lease,
-      takeover = w.takeover, meta = w.meta}
-    put(g, hid, h)
-    g.held[hid] = h
-    count(g, h)
-    tokens[#tokens + 1] = h.token
+  for i, g in ipairs(wanted) do
+    tokens[i] = let_in(g.holders_key, g.fence_key, hid, w.fence, w.owner)
+    count(g, w.mode)
+    g.held[hid] = holder_record(redis.call('HGET', g.holders_key, hid))
   end
   return tokens
 end
 
-local WAITER = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%d+) ()'
-local function waiter_record(record)
-  local sid, mode, limit, since, lease, takeover, fence, size, at =
-    string.match(record, WAITER)
-  local w = {sid = sid, mode = mode, limit = tonumber(limit), since = since,
-    lease = tonumber(lease), takeover = takeover, fence = fence,
-    meta = string.sub(record, at, at + size - 1), bases = {}}
-  at = at + size
-  while at <= #record do
+-- The locks that a waiter wants, all of them
+local function groups_of_waiter(record, w)
+  local wanted, at = {}, w.bases_at
+  for i = 1, w.number do
     local length, start = string.match(record, '^(%d+):()', at)
-    w.bases[#w.bases + 1] = string.sub(record, start, start + length - 1)
+    wanted[i] = group(string.sub(record, start, start + length - 1))
     at = start + length
   end
-  return w
-end
-
-local function enqueue(wanted, hid, w)
-  local words = {w.sid, w.mode, digits(w.limit), digits(now()),
-    digits(w.lease), w.takeover, w.fence, #w.meta, w.meta}
-  local record = table.concat(words, ' ')
-  for _, g in ipairs(wanted) do
-    record = record .. #g.base .. ':' .. g.base
-  end
-  for _, g in ipairs(wanted) do
-    if not redis.call('ZSCORE', g.queue_key, hid) then
-      local last = redis.call('ZREVRANGE', g.queue_key, 0, 0, 'WITHSCORES')
-      local ticket = (tonumber(last[2]) or 0) + 1
-      redis.call('ZADD', g.queue_key, digits(ticket), hid)
-      redis.call('HSET', g.waiters_key, hid, record)
-    end
-  end
+  return wanted
 end
 
 local function dequeue(g, hid)
-  if redis.call('ZREM', g.queue_key, hid) == 1 then
-    redis.call('HDEL', g.waiters_key, hid)
+  if redis.call('HDEL', g.waiters_key, hid) == 1 then
+    redis.call('LREM', g.queue_key, 1, hid)
   end
 end
 
@@ -190,22 +181,18 @@ end
 local function pump(g)
   local moved = false
   while true do
-    local hid = redis.call('ZRANGE', g.queue_key, 0, 0)[1]
+    local hid = redis.call('LINDEX', g.queue_key, 0)
     if not hid then return moved end
     local record = redis.call('HGET', g.waiters_key, hid)
     local w = record and waiter_record(record)
-    local wanted = {}
-    for i, base in ipairs(w and w.bases or {}) do wanted[i] = group(base) end
+    local wanted = w and groups_of_waiter(record, w) or {}
     local is_gone = not w or not is_alive(w.sid)
-    if not is_gone and not all_fit(wanted, w.mode, w.limit) then
-      return moved
-    end
-    dequeue(g, hid)
+    if not is_gone and not all_fit(wanted, w) then return moved end
+    redis.call('LPOP', g.queue_key)
+    redis.call('HDEL', g.waiters_key, hid)
     for _, other in ipairs(wanted) do dequeue(other, hid) end
     if not is_gone then
-      local tokens = grant(wanted, hid, w)
-      tell(w.sid, table.concat({'grant', hid, table.concat(tokens, ','),
-        digits(now())}, ' '))
+      tell_grant(w.sid, hid, table.concat(grant(wanted, hid, w), ','))
     end
     moved = true
   end
@@ -233,7 +220,7 @@ local function renewed(wanted, hid)
     lapsed = lapsed or g.lapsed[hid]
   end
   if #tokens == #wanted then
-    for _, g in ipairs(wanted) do renew(g, hid, g.held[hid]) end
+    for _, g in ipairs(wanted) do renew(g.holders_key, hid, g.held[hid]) end
     return 'all', tokens
   end
   return (lapsed or #tokens > 0) and 'some' or 'none'
@@ -260,48 +247,73 @@ end
 # waits
 LUA_ACQUIRE_AT_ONCE = """
 local hid = ARGV[1]
-local sid, mode, limit, lease, takeover, may_wait, fair, fence, meta =
-  string.match(ARGV[2],
-    '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
-lease = tonumber(lease)
+local may_wait, fair, wish, fence, owner, sid = string.match(ARGV[2],
+  '^(%S+) (%S+) (%S+ (%S+) ((%S+) .*))$')
 if not is_alive(sid) then return {-1} end
+look_at_clock()
 if #KEYS == 4 and redis.call('EXISTS', KEYS[1], KEYS[2]) == 0 then
-  local token, since = '0', now()
-  if fence == '1' then
-    local last = tonumber(redis.call('GET', KEYS[4]) or 0) or 0
-    token = digits(math.max(last + 1, since))
-    redis.call('SET', KEYS[4], token)
+  return {1, let_in(KEYS[1], KEYS[4], hid, fence, owner)}
+end
+"""
+
+# The next usual case: one other holds alone; nobody who waits can come in,
+# and we are new in the line, or the first in it
+LUA_ACQUIRE_IN_TURN = """
+-- Behind everybody who waits; how many they are, or nil if we are there
+local function stand_in_line(queue_key, waiters_key, number, bases)
+  local record = moment .. ' ' .. number .. ' ' .. #wish .. ' ' .. wish
+    .. bases
+  if redis.call('HSETNX', waiters_key, hid, record) == 1 then
+    return redis.call('RPUSH', queue_key, hid) - 1
   end
-  redis.call('HSET', KEYS[1], hid, table.concat({sid, mode, token,
-    digits(since), digits(since + lease), digits(lease), takeover, meta},
-    ' '))
-  return {1, token}
+end
+
+if #KEYS == 4 and may_wait == '1' then
+  local found = redis.call('HGETALL', KEYS[1])
+  local h = #found == 2 and found[1] ~= hid and holder_record(found[2])
+  if h and h.mode == 'x' and lives(h) then
+    local base = string.sub(KEYS[1], 1, -9)
+    local rank = stand_in_line(KEYS[2], KEYS[3], 1, #base .. ':' .. base)
+    if not rank and redis.call('LINDEX', KEYS[2], 0) == hid then
+      rank = 0
+    end
+    -- Further behind, those before us may be dead
+    if rank then return {0, rank, moment, h.text} end
+  end
 end
 """
 
 LUA_ACQUIRE = """
-local w = {sid = sid, mode = mode, limit = tonumber(limit), lease = lease,
-  takeover = takeover, fence = fence, meta = meta}
-local is_fair = fair == '1'
+local function enqueue(wanted)
+  local bases = {}
+  for i, g in ipairs(wanted) do bases[i] = #g.base .. ':' .. g.base end
+  bases = table.concat(bases)
+  for _, g in ipairs(wanted) do
+    stand_in_line(g.queue_key, g.waiters_key, #wanted, bases)
+  end
+end
+
+local function has_line(wanted)
+  for _, g in ipairs(wanted) do
+    if redis.call('EXISTS', g.queue_key) == 1 then return true end
+  end
+  return false
+end
+
+local is_fair, w = fair == '1', wish_of(wish)
 local wanted = groups_of_keys(hid)
 local state, tokens = renewed(wanted, hid)
 if state == 'all' then return {1, unpack(tokens)} end
 if state == 'some' then forget(wanted, hid) return {-2} end
-local is_line, is_held = false, false
-for _, g in ipairs(wanted) do
-  is_held = is_held or g.number > 0
-  is_line = is_line or redis.call('EXISTS', g.queue_key) == 1
-end
+local is_line, is_held = has_line(wanted), false
+for _, g in ipairs(wanted) do is_held = is_held or g.number > 0 end
 if is_line and (is_fair or not is_held) then
   settle()
   state, tokens = renewed(wanted, hid)
   if state == 'all' then return {1, unpack(tokens)} end
-  is_line = false
-  for _, g in ipairs(wanted) do
-    is_line = is_line or redis.call('EXISTS', g.queue_key) == 1
-  end
+  is_line = has_line(wanted)
 end
-if (not is_fair or not is_line) and all_fit(wanted, w.mode, w.limit) then
+if (not is_fair or not is_line) and all_fit(wanted, w) then
   if is_line then
     for _, g in ipairs(wanted) do dequeue(g, hid) end
   end
@@ -309,19 +321,14 @@ if (not is_fair or not is_line) and all_fit(wanted, w.mode, w.limit) then
 end
 local rank = -1
 if may_wait == '1' then
-  enqueue(wanted, hid, w)
-  rank = redis.call('ZRANK', wanted[1].queue_key, hid)
+  enqueue(wanted)
+  rank = redis.call('LPOS', wanted[1].queue_key, hid)
 end
 -- A grant that was told before this moment is void
-local answer = {0, rank, digits(now())}
+local answer = {0, rank, moment}
 for _, g in ipairs(wanted) do
   for other, h in pairs(g.held) do
-    if #answer < 11 then
-      answer[#answer + 1] = h.mode
-      answer[#answer + 1] = h.since
-      answer[#answer + 1] = h.token
-      answer[#answer + 1] = h.meta
-    end
+    if #answer < 5 then answer[#answer + 1] = h.text end
   end
 end
 return answer
@@ -330,24 +337,41 @@ return answer
 # 1: released; 2: it was not there, and nobody came after us: this is the
 # second time we ask; 0: it was lost
 LUA_RELEASE = """
-local hid, released, last, has_line = ARGV[1], 0, 0, false
+local hid, released, heads = ARGV[1], 0, {}
 for i = 1, #KEYS, 4 do
   if redis.call('HDEL', KEYS[i], hid) == 1 then
-    released = released + 1
-  elseif redis.call('ZREM', KEYS[i + 1], hid) == 1 then
-    redis.call('HDEL', KEYS[i + 2], hid)
+    released = released + 4
+  elseif redis.call('HDEL', KEYS[i + 2], hid) == 1 then
+    redis.call('LREM', KEYS[i + 1], 1, hid)
   end
-  if redis.call('EXISTS', KEYS[i + 1]) == 1 then has_line = true end
+  heads[#heads + 1] = redis.call('LINDEX', KEYS[i + 1], 0) or nil
 end
-if released * 4 == #KEYS and not has_line then return 1 end
+if released == #KEYS and #heads == 0 then return 1 end
+"""
+
+# The usual case: nobody else holds, and the next in line wants to be alone
+LUA_RELEASE_TO_NEXT = """
+look_at_clock()
+if released == 4 and #KEYS == 4
+  and redis.call('EXISTS', KEYS[1]) == 0 then
+  local record = redis.call('HGET', KEYS[3], heads[1])
+  local w = record and waiter_record(record)
+  if w and w.mode == 'x' and w.number == 1 and is_alive(w.sid) then
+    redis.call('LPOP', KEYS[2])
+    redis.call('HDEL', KEYS[3], heads[1])
+    tell_grant(w.sid, heads[1],
+      let_in(KEYS[1], KEYS[4], heads[1], w.fence, w.owner))
+    return 1
+  end
+end
 """
 
 LUA_RELEASE_AND_WAKE = """
-if has_line then
+if #heads > 0 then
   groups_of_keys()
   settle()
 end
-if released * 4 == #KEYS then return 1 end
+if released == #KEYS then return 1 end
 for i = 4, #KEYS, 4 do
   if redis.call('GET', KEYS[i]) ~= ARGV[1 + i / 4] then return 0 end
 end
@@ -355,6 +379,7 @@ return 2
 """
 
 LUA_CANCEL = """
+look_at_clock()
 local hid = ARGV[1]
 local wanted = groups_of_keys(hid)
 local state, tokens = renewed(wanted, hid)
@@ -365,22 +390,24 @@ return {0}
 
 # Answers of a beat are many: one for each hold of the session
 LUA_BEAT = """
+look_at_clock()
 local sid, answers = ARGV[1], {}
+local is_here = is_alive(sid)
 for i, key in ipairs(KEYS) do
   local hid = ARGV[i + 1]
   local record = redis.call('HGET', key, hid)
   local h = record and holder_record(record)
-  if h and h.sid == sid and is_alive(sid) and lives(h) then
-    renew({holders_key = key}, hid, h)
+  answers[i] = 0
+  if h and h.sid == sid and is_here and lives(h) then
+    renew(key, hid, h)
     answers[i] = 1
-  else
-    answers[i] = 0
   end
 end
 return answers
 """
 
 LUA_EVICT = """
+look_at_clock()
 local hid, sid = ARGV[1], ARGV[2]
 local record = redis.call('HGET', KEYS[1], hid)
 if not record or holder_record(record).sid ~= sid then return 0 end
@@ -392,6 +419,7 @@ return 1
 """
 
 LUA_WHO = """
+look_at_clock()
 local answer = {}
 local flat = redis.call('HGETALL', KEYS[1])
 for i = 1, #flat, 2 do
@@ -401,12 +429,13 @@ for i = 1, #flat, 2 do
       h.since, h.meta}
   end
 end
-for _, hid in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
+for _, hid in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
   local record = redis.call('HGET', KEYS[3], hid)
   local w = record and waiter_record(record)
   if w and is_alive(w.sid) then
-    answer[#answer + 1] = {'waiter', hid, w.sid, w.mode, '0', w.since, w.meta}
+    local meta = string.match(w.owner, '^%S+ %S+ %S+ %S+ (.*)$')
+    answer[#answer + 1] = {'waiter', hid, w.sid, w.mode, '0', w.since, meta}
   end
 end
-return {digits(now()), answer}
+return {moment, answer}
 """

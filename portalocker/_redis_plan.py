@@ -137,14 +137,15 @@ class Order:
         )
         self.lease = lease
         microseconds = round(lease * 1e6)
-        self._request = f'{mode} {limit} {microseconds} {_TAKEOVERS[takeover]}'
+        self._limit = limit
+        self._kind = f'{mode} {microseconds} {_TAKEOVERS[takeover]}'
         self._host = socket.gethostname().replace(':', '_') or '?'
 
     def set_options(
         self, *, is_fair: bool, is_fenced: bool, label: str | None
     ) -> None:
         """What does not change who fits in."""
-        self._options = f'{int(is_fair)} {int(is_fenced)}'
+        self._options = f'{int(is_fair)} {self._limit} {int(is_fenced)}'
         self._label = label or ''
 
     def words(
@@ -156,8 +157,8 @@ class Order:
             f'{self._label}'
         )
         request = (
-            f'{claim.session.sid} {self._request} {int(may_wait)} '
-            f'{self._options} {meta}'
+            f'{int(may_wait)} {self._options} '
+            f'{claim.session.sid} {self._kind} {meta}'
         )
         return claim.hid, request
 
@@ -213,7 +214,8 @@ class _Acquisition:
         self._may_wait = timeout > 0
         self._deadline = _deadline.Deadline(timeout)
         self._timeout = timeout
-        self._holders: tuple[RedisHolder, ...] = ()
+        # As the server knows them
+        self._holders: list[Any] = []
         self._restarts = 0
         # We were in line: an error may pass
         self._has_waited = False
@@ -321,10 +323,7 @@ class _Acquisition:
             return _redis_core.GONE, None
         self._restarts = 0
         claim.rank = max(0, int(reply[1]))
-        texts = [_redis_scripts.as_text(value) for value in reply[3:]]
-        self._holders = tuple(
-            RedisHolder(*texts[i : i + 4]) for i in range(0, len(texts), 4)
-        )
+        self._holders = reply[3:]
         is_queued = int(reply[1]) >= 0
         answer = _redis_core.QUEUED if is_queued else _redis_core.REFUSED
         return answer, int(reply[2])
@@ -352,7 +351,7 @@ class _Acquisition:
             self.claim = None
         raise exceptions.AlreadyLocked(
             filename=self._order.channels[0],
-            holders=self._holders,
+            holders=tuple(map(_holder_of, self._holders)),
             waited=self._timeout if self._may_wait else None,
         )
 
@@ -417,6 +416,14 @@ def question_beat(claim: _redis_claims.Claim) -> RunScript:
 def question_who(dialect: _redis_scripts.Dialect, base: str) -> RunScript:
     """Ask who holds a lock, and who waits for it."""
     return RunScript(dialect.who, _redis_scripts.keys_of(base), ())
+
+
+def _holder_of(record: Any) -> RedisHolder:
+    """A holder, of its record."""
+    token, since, _, _, mode, _, _, meta = _redis_scripts.as_text(
+        record
+    ).split(' ', 7)
+    return RedisHolder(mode, since, token, meta)
 
 
 def understood_who(reply: list[Any]) -> list[tuple[str, RedisHolder]]:

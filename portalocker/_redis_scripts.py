@@ -36,29 +36,25 @@ class Dialect:
         self.is_sharded = is_sharded
         self._prefix = 'S' if is_sharded else ''
         self.subscribe = self._prefix + 'SUBSCRIBE'
-        common = _redis_lua.LUA_PRELUDE
-        all_of_it = _redis_lua.LUA_RECORDS + _redis_lua.LUA_GROUPS
+        grant, records = _redis_lua.LUA_GRANT, _redis_lua.LUA_RECORDS
+        renewal, groups = _redis_lua.LUA_RENEWAL, _redis_lua.LUA_GROUPS
+        all_of_it = grant + records + renewal + groups
         self.acquire = self._script(
-            'acquire',
-            common,
-            _redis_lua.LUA_ACQUIRE_AT_ONCE,
-            all_of_it,
-            _redis_lua.LUA_ACQUIRE,
+            *('acquire', grant, _redis_lua.LUA_ACQUIRE_AT_ONCE),
+            *(records, _redis_lua.LUA_ACQUIRE_IN_TURN),
+            *(renewal, groups, _redis_lua.LUA_ACQUIRE),
         )
         self.release = self._script(
-            *('release', _redis_lua.LUA_RELEASE, common, all_of_it),
-            _redis_lua.LUA_RELEASE_AND_WAKE,
+            *('release', _redis_lua.LUA_RELEASE),
+            *(grant, records, _redis_lua.LUA_RELEASE_TO_NEXT),
+            *(renewal, groups, _redis_lua.LUA_RELEASE_AND_WAKE),
         )
-        self.cancel = self._script(
-            'cancel', common, all_of_it, _redis_lua.LUA_CANCEL
-        )
+        self.cancel = self._script('cancel', all_of_it, _redis_lua.LUA_CANCEL)
         self.beat = self._script(
-            'beat', common, _redis_lua.LUA_RECORDS, _redis_lua.LUA_BEAT
+            'beat', grant, records, renewal, _redis_lua.LUA_BEAT
         )
-        self.evict = self._script(
-            'evict', common, all_of_it, _redis_lua.LUA_EVICT
-        )
-        self.who = self._script('who', common, all_of_it, _redis_lua.LUA_WHO)
+        self.evict = self._script('evict', all_of_it, _redis_lua.LUA_EVICT)
+        self.who = self._script('who', grant, records, _redis_lua.LUA_WHO)
 
     def _script(self, name: str, *parts: str) -> Script:
         where = (

@@ -142,6 +142,11 @@ class Server:
     ) -> tuple[str, typing.Any]:
         if request.sid not in self.sessions:
             return 'no session', None
+        is_first = hid not in self.line or hid == next(iter(self.line))
+        if may_wait and is_first and self._is_held_by_one_other(hid):
+            # whatever the line is, nobody in it can come in
+            self.line.setdefault(hid, request)
+            return 'queued', self.ops
         has_lapsed = self._load(hid)
         token = self._renew(hid)
         if token is not None:
@@ -162,6 +167,11 @@ class Server:
             return 'refused', None
         self.line.setdefault(hid, request)
         return 'queued', self.ops
+
+    def _is_held_by_one_other(self, hid: Hid) -> bool:
+        return [*self.holders] != [hid] and [
+            (h.mode, self.lives(h)) for h in self.holders.values()
+        ] == [('x', True)]
 
     def release(self, hid: Hid) -> int:
         was_there = self.holders.pop(hid, None) is not None

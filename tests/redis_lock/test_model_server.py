@@ -106,8 +106,9 @@ def _compare(client: Any, chance: random.Random) -> None:  # noqa: C901
             may_wait, is_fair = chance.random() < 0.7, chance.random() < 0.8
             reply = run(
                 *(DIALECT.acquire, hid),
-                f'{request.sid} {request.mode} {request.limit} 3600000000 i '
-                f'{int(may_wait)} {int(is_fair)} 1 meta with spaces: \u00e4',
+                f'{int(may_wait)} {int(is_fair)} {request.limit} 1 '
+                f'{request.sid} {request.mode} 3600000000 i '
+                'meta with spaces: \u00e4',
             )
             expected = twin.acquire(
                 hid, request, may_wait=may_wait, is_fair=is_fair
@@ -150,7 +151,7 @@ def _compare_states(
 ) -> None:
     holders = {hid.decode() for hid in client.hkeys(keys[0])}
     assert holders == set(twin.holders), log
-    line = [hid.decode() for hid in client.zrange(keys[1], 0, -1)]
+    line = [hid.decode() for hid in client.lrange(keys[1], 0, -1)]
     assert line == list(twin.line), log
     assert {hid.decode() for hid in client.hkeys(keys[2])} == set(line), log
     found = _redis_plan.understood_who(
