@@ -387,10 +387,12 @@ def releasing(claim: _redis_claims.Claim) -> Generator[Step, Any, bool]:
     was_held = claim.is_held
     with session.mutex:
         claim.hold.leave()
-    script = session.dialect.release
-    run = RunScript(script, claim.keys, (claim.hid, *claim.tokens))
+    words = (claim.hid, *claim.tokens)
     try:
-        return bool((yield run)) and was_held
+        found = yield from _run_twice(
+            session.dialect.release, claim.keys, words
+        )
+        return bool(found) and was_held
     except redis_errors.RedisError as error:
         session.forget(claim)
         # a server that was demoted has let others go on without us

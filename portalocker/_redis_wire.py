@@ -37,7 +37,7 @@ def packed(*words: str | bytes | int) -> bytes:
     """
     parts = [b'*%d\r\n' % len(words)]
     for word in words:
-        if not isinstance(word, bytes):
+        if type(word) is not bytes:
             word = str(word).encode('utf-8', 'surrogateescape')
         parts.append(b'$%d\r\n%b\r\n' % (len(word), word))
     return b''.join(parts)

@@ -14,12 +14,12 @@ import time
 import weakref
 
 from redis import client as redis_client
-from redis import exceptions as redis_errors
 
 from . import (
     _deadline,
     _holdings,
     _redis_claims,
+    _redis_commands,
     _redis_core,
     _redis_endpoint,
     _redis_listening,
@@ -252,7 +252,7 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         claim = self._current()
         assert claim is not None
         sent = _redis_core.now()
-        answer = _run_script(
+        answer = _redis_commands.run_script(
             self.get_connection(), _redis_plan.question_beat(claim)
         )
         claim.happened(
@@ -379,7 +379,9 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
             while True:
                 try:
                     if isinstance(step, _redis_plan.RunScript):
-                        result = _run_script(self.get_connection(), step)
+                        result = _redis_commands.run_script(
+                            self.get_connection(), step
+                        )
                     elif isinstance(step, _redis_plan.Rest):
                         result = None
                         _rest(step.claim, step.seconds)
@@ -482,25 +484,12 @@ def _asked_who(lock: RedisLock, role: str) -> tuple[RedisHolder, ...]:
     step = _redis_plan.question_who(
         _redis_endpoint.dialect_of(client), lock._order.bases[0]
     )
-    answer = _run_script(client, step)
+    answer = _redis_commands.run_script(client, step)
     return tuple(
         found
         for its_role, found in _redis_plan.understood_who(answer)
         if its_role == role
     )
-
-
-def _run_script(client: Any, step: _redis_plan.RunScript) -> Any:
-    """The answer of the server; the script's text is sent if it has none."""
-    script, keys, words = step
-    try:
-        return client.execute_command(
-            'EVALSHA', script.sha, len(keys), *keys, *words
-        )
-    except redis_errors.NoScriptError:
-        return client.execute_command(
-            'EVAL', script.text, len(keys), *keys, *words
-        )
 
 
 def _rest(claim: _redis_claims.Claim | None, seconds: float) -> None:
@@ -536,7 +525,7 @@ def _check_or_kill(
         deadline = _deadline.Deadline(timeout)
         for found in holders:
             if not answers[found.hid].wait(max(0.0, deadline.remaining())):
-                _run_script(
+                _redis_commands.run_script(
                     connection,
                     _redis_plan.RunScript(
                         dialect.evict,

@@ -114,7 +114,7 @@ def _redis_lock(parts: urllib.parse.SplitResult) -> tuple[str, Any]:
     name = urllib.parse.unquote(parts.path.removeprefix('/'))
     if not name:
         raise ValueError('a lock is named as redis://HOST/CHANNEL')
-    from .. import redis
+    from .. import _redis_commands, redis
 
     options: dict[str, Any] = {
         'host': parts.hostname or 'localhost',
@@ -123,7 +123,9 @@ def _redis_lock(parts: urllib.parse.SplitResult) -> tuple[str, Any]:
         'password': _unquoted(parts.password),
         'ssl': parts.scheme == 'rediss',
     }
-    return name, _RedisQuestion(redis, name, options)
+    errors = _redis_commands.redis_errors.RedisError
+    lock = redis.RedisLock(name, redis_kwargs=options)
+    return name, _RedisQuestion(lock, errors)
 
 
 def _unquoted(text: str | None) -> str | None:
@@ -133,9 +135,9 @@ def _unquoted(text: str | None) -> str | None:
 class _RedisQuestion:
     """Who has a lock on Redis; what the client raises is ours."""
 
-    def __init__(self, module: Any, name: str, options: Any) -> None:
-        self._errors = module.redis_errors.RedisError
-        self._lock = module.RedisLock(name, redis_kwargs=options)
+    def __init__(self, lock: Any, errors: type[Exception]) -> None:
+        self._lock = lock
+        self._errors = errors
 
     def holders(self) -> Any:
         return self._ask(self._lock.holders)
