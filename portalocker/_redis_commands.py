@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # What a pool wants to be told before it gives a connection
 _WHAT_FOR = ('EVALSHA',) if redis.__version__.startswith('5.') else ()
+#: whatever the client library raises
+FAILURES: type[Exception] = redis_errors.RedisError
 _execute_command = redis_client.Redis.execute_command
 
 

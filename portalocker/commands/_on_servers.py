@@ -123,7 +123,7 @@ def _redis_lock(parts: urllib.parse.SplitResult) -> tuple[str, Any]:
         'password': _unquoted(parts.password),
         'ssl': parts.scheme == 'rediss',
     }
-    errors = _redis_commands.redis_errors.RedisError
+    errors = _redis_commands.FAILURES
     lock = redis.RedisLock(name, redis_kwargs=options)
     return name, _RedisQuestion(lock, errors)
 
