@@ -585,7 +585,7 @@ class TestServer:
     def test_f22_clock_set_forward_ends_holds(
         self, own: Any, channel: str
     ) -> None:
-        """As the server sees it: a deadline of an hour ago."""
+        """As the server sees it: a last proof of an hour ago."""
         options: dict[str, Any] = {'lease': LEASE}
         told = told_by(options)
         lock = RedisLock(channel, own, **options).acquire()
@@ -593,7 +593,7 @@ class TestServer:
         key = f'portalocker:lock:{{{channel}}}:holders'
         ((hid, record),) = own.hgetall(key).items()
         words = record.split(b' ')
-        words[4] = b'%d' % (int(words[4]) - 3600 * 10**6)
+        words[2] = b'%d' % (int(words[2]) - 3600 * 10**6)
         own.hset(key, hid, b' '.join(words))
         assert told.wait(LONG)
         with RedisLock(channel, own, timeout=0) as other:
