@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from . import _redis_lua
+from . import _redis_lua, _redis_lua_verbs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,22 +39,23 @@ class Dialect:
         grant, records = _redis_lua.LUA_GRANT, _redis_lua.LUA_RECORDS
         renewal, groups = _redis_lua.LUA_RENEWAL, _redis_lua.LUA_GROUPS
         all_of_it = grant + records + renewal + groups
+        verbs = _redis_lua_verbs
         self.acquire = self._script(
-            *('acquire', grant, _redis_lua.LUA_ACQUIRE_AT_ONCE),
-            *(records, _redis_lua.LUA_ACQUIRE_IN_TURN),
-            *(renewal, groups, _redis_lua.LUA_ACQUIRE),
+            *('acquire', grant, verbs.LUA_ACQUIRE_AT_ONCE),
+            *(records, verbs.LUA_ACQUIRE_IN_TURN),
+            *(renewal, groups, verbs.LUA_ACQUIRE),
         )
         self.release = self._script(
-            *('release', _redis_lua.LUA_RELEASE),
-            *(grant, records, _redis_lua.LUA_RELEASE_TO_NEXT),
-            *(renewal, groups, _redis_lua.LUA_RELEASE_AND_WAKE),
+            *('release', verbs.LUA_RELEASE),
+            *(grant, records, verbs.LUA_RELEASE_TO_NEXT),
+            *(renewal, groups, verbs.LUA_RELEASE_AND_WAKE),
         )
-        self.cancel = self._script('cancel', all_of_it, _redis_lua.LUA_CANCEL)
+        self.cancel = self._script('cancel', all_of_it, verbs.LUA_CANCEL)
         self.beat = self._script(
-            'beat', grant, records, renewal, _redis_lua.LUA_BEAT
+            'beat', grant, records, renewal, verbs.LUA_BEAT
         )
-        self.evict = self._script('evict', all_of_it, _redis_lua.LUA_EVICT)
-        self.who = self._script('who', grant, records, _redis_lua.LUA_WHO)
+        self.evict = self._script('evict', all_of_it, verbs.LUA_EVICT)
+        self.who = self._script('who', grant, records, verbs.LUA_WHO)
 
     def _script(self, name: str, *parts: str) -> Script:
         where = (
