@@ -93,12 +93,26 @@ class Interview:
 
     def run(self, workers: list[Worker], disk: str, memory: str) -> None:
         """Ask until every round is through."""
+        if isinstance(self.asked, question.Survey):
+            self._gather(self.asked, disk, memory)
+            return
         for case in self.asked.cases(self.quick):
+            print(f'  {case.name}', file=sys.stderr)
             directory = memory if case.in_memory else disk
             for _ in range(self.asked.rounds(self.quick)):
                 for worker in workers:
                     if worker.name in self.asked.rivals:
                         self._ask(worker, case, directory)
+
+    def _gather(self, asked: question.Survey, disk: str, memory: str) -> None:
+        """Let a survey ask for itself."""
+        found = asked.answers(self.quick, disk, memory)
+        try:
+            for case, rival, answer in found:
+                print(f'  {case}, {rival}', file=sys.stderr)
+                self.answers[case, rival] = answer
+        except (ImportError, RuntimeError) as error:
+            self.failures[self.name, ''] = f'{type(error).__name__}: {error}'
 
     def _ask(
         self, worker: Worker, case: question.Case, directory: str

