@@ -8,12 +8,26 @@ import sys
 from _warnings import warn as warn_now
 from _weakref import ref
 
-from . import _this_process
+from . import _this_process, _tree_removal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from types import TracebackType
+    from typing import Any, AnyStr
+    from typing import Generic as Named
+else:
+    AnyStr = None
+
+    class Named:
+        """What can be subscripted with the type of its name."""
+
+        __class_getitem__ = classmethod(type(list[int]))
+
+
+_DIRECTORY_FLAGS = getattr(os, 'O_DIRECTORY', 0) | getattr(
+    os, 'O_PATH', os.O_RDONLY
+)
 
 
 class DirectoryCleaner:
@@ -169,3 +183,143 @@ def _remove_all() -> None:
 
 if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=_cleaners.clear)
+
+
+class OwnedDirectory(Named[AnyStr]):
+    """The mechanism; who inherits from it says how one is made."""
+
+    name: AnyStr
+
+    def _own(
+        self, name: Any, fd: int | None, ignore_errors: bool, delete: bool
+    ) -> None:
+        self.name = name
+        self._finalizer = DirectoryCleaner(
+            type(self), name, fd, ignore_errors, delete
+        )
+
+    @staticmethod
+    def _maker(
+        lock: object, *, marked: bool
+    ) -> tuple[Callable[[Any], int], str]:
+        """Return what makes a directory and holds it; and the usual prefix."""
+        if lock not in {True, 'shared'}:
+            raise ValueError(
+                f'cannot lock a directory with lock={lock!r}: it is True, '
+                "'shared' or False"
+            )
+        from . import _living_directory as living
+
+        def make(path: Any) -> int:
+            return living.make(path, shared=lock == 'shared', marked=marked)
+
+        return make, living.PREFIX
+
+    @property
+    def fd(self) -> int | None:
+        """The descriptor that holds the lock; None: there is no lock."""
+        return self._finalizer.fd
+
+    def cleanup(self) -> None:
+        """Remove the directory with all that is in it, if it exists.
+
+        Raises the first of the errors, with the others in its notes, after
+        all was removed that can be; nothing with `ignore_cleanup_errors`.
+        """
+        self._finalizer.remove()
+
+    def keep(self) -> AnyStr:
+        """Let the directory stay for ever, unlocked; return its path."""
+        self._finalizer.release('keep', lambda: None)
+        return self.name
+
+    def persist(
+        self,
+        dst: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        *,
+        replace: bool = False,
+    ) -> str:
+        """Let the directory stay under the name `dst`; return that path.
+
+        It is one step, inside one file system. What has the name already
+        is never replaced (FileExistsError), unless `replace` is asked for;
+        then what was there is removed, as `atomic.replace_directory` says.
+        Where it fails, the directory is as temporary as before.
+        """
+        target = os.path.abspath(os.fsdecode(dst))
+        source = os.fsdecode(self.name)
+        move = _replace_directory if replace else _rename_to_new_name
+        self._finalizer.release('persist', lambda: move(source, target))
+        self.name = target  # type: ignore[assignment]
+        return target
+
+    @classmethod
+    def _rmtree(
+        cls,
+        name: Any,
+        ignore_errors: bool = False,
+        repeated: bool = False,  # noqa: ARG003 - as the standard library has it
+    ) -> None:
+        errors = _tree_removal.remove_tree(name)
+        if not ignore_errors:
+            _tree_removal.raise_first(errors)
+
+    @classmethod
+    def _cleanup(
+        cls,
+        name: Any,
+        warn_message: str,
+        ignore_errors: bool = False,
+        delete: bool = True,
+    ) -> None:
+        if delete:
+            cls._rmtree(name, ignore_errors)
+            warn_now(warn_message, ResourceWarning)
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} {self.name!r}>'
+
+    def __enter__(self) -> AnyStr:
+        return self.name
+
+    def __exit__(
+        self,
+        exc: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if self._finalizer.delete:
+            self._finalizer.remove()
+        else:
+            self._finalizer.let_go()
+
+
+def _rename_to_new_name(source: str, target: str) -> None:
+    """Rename a directory; of several to one name, one wins."""
+    if sys.platform == 'win32':
+        os.rename(source, target)
+        return
+    from . import _publication_renaming
+
+    old_place, old_name = os.path.split(source)
+    new_place, new_name = os.path.split(target)
+    old_fd = os.open(old_place, _DIRECTORY_FLAGS)
+    try:
+        new_fd = os.open(new_place, _DIRECTORY_FLAGS)
+        try:
+            _publication_renaming.rename_to_new_name(
+                old_fd, old_name, new_fd, new_name
+            )
+        except OSError as error:
+            error.filename, error.filename2 = source, target
+            raise
+        finally:
+            os.close(new_fd)
+    finally:
+        os.close(old_fd)
+
+
+def _replace_directory(source: str, target: str) -> None:
+    from . import atomic
+
+    atomic.replace_directory(source, target, durable=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from _thread import RLock
 from _warnings import warn as warn_now
 
@@ -14,12 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from functools import partial
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, AnyStr, Self
+
+    from ._file_shapes import FileOf
 else:
     from _functools import partial  # functools costs a millisecond
 
-GenericAlias: Any = type(list[int])  # types.GenericAlias, for nothing
+    AnyStr = None
 
+    class FileOf:
+        """What can be subscripted with the type of its content."""
+
+        __class_getitem__ = classmethod(type(list[int]))
+
+
+_io_open = io.open
 # guards the step from a descriptor to a file object
 _late_lock = RLock()
 
@@ -32,24 +42,56 @@ def _renew_lock() -> None:
 if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=_renew_lock)
 
+# What runs when the interpreter ends has `os` as a default: by then, globals
+# may be gone
+
+
+def _leads_to(
+    path: Any, fd: int, os: Any = os, has_proc: bool = sys.platform == 'linux'
+) -> bool:
+    """Whether a path leads to the file that a descriptor has open."""
+    if has_proc:
+        try:
+            # one call instead of two; as good where both are written alike
+            if os.readlink(f'/proc/self/fd/{fd}') == path:
+                return True
+        except OSError:
+            pass  # no /proc here
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    opened = os.fstat(fd)
+    return bool(
+        found.st_ino == opened.st_ino and found.st_dev == opened.st_dev
+    )
+
+
+def _unlink_if_same(
+    path: Any, opened: os.stat_result | None, os: Any = os
+) -> None:
+    """Unlink a file, unless another one was put in its place."""
+    try:
+        if opened is not None:
+            found = os.lstat(path)
+            if found.st_ino != opened.st_ino or found.st_dev != opened.st_dev:
+                return
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
 
 class _TemporaryFileCloser:
     """Closes a file and removes it, at the latest when nobody has it.
 
     A forked child closes its copy and leaves the file to its parent. A file
     that was put in the place of ours stays.
-
-    A descriptor may take the place of the file object, which is made when
-    somebody asks for it. Many a temporary file is used by its name alone.
     """
 
     cleanup_called = True  # until there is something to clean up
     close_called = False
     delete_on_close = True
     warn_message: str | None = None
-    # holds the descriptor until somebody takes it: to close it, or for a
-    # file object
-    _unused: tuple[()] | list[int] = ()
     _opened: os.stat_result | None = None
 
     def __init__(
@@ -59,8 +101,9 @@ class _TemporaryFileCloser:
         delete: bool = True,
         delete_on_close: bool = True,
         warn_message: str | None = None,
-        fd: int | None = None,
+        opened: os.stat_result | None = None,
     ) -> None:
+        self.file = file
         self.name = name
         self.delete = delete
         if not delete_on_close:
@@ -70,43 +113,13 @@ class _TemporaryFileCloser:
         self._birthplace = _this_process.here
         if delete:
             # now: others may close the file before it is removed
-            self._opened = os.fstat(fd) if fd is not None else _status(file)
-        if fd is None:
-            self.file = file
-        else:
-            self._unused = [fd]
+            self._opened = opened or _status(file)
         self.cleanup_called = False
-
-    def __getattr__(self, attribute: str) -> Any:
-        if attribute != 'file':
-            raise AttributeError(attribute)
-        with _late_lock:
-            if 'file' not in self.__dict__:
-                self.file = self._make_file()
-            return self.__dict__['file']
-
-    def _make_file(self) -> Any:
-        if not self._unused:
-            return _closed_file(self.name)
-        return buffered(self._unused.pop(), self.name)
-
-    def _close_file(self) -> None:
-        self.close_called = True
-        if self._unused:
-            try:
-                fd = self._unused.pop()
-            except IndexError:
-                pass  # another thread makes a file object of it
-            else:
-                os.close(fd)
-                return
-        self.file.close()
 
     def cleanup(
         self,
         windows: bool = (os.name == 'nt'),
-        unlink: Callable[[Any], None] = os.unlink,
-        lstat: Callable[[Any], os.stat_result] = os.lstat,
+        unlink: Callable[..., None] = _unlink_if_same,
     ) -> None:
         """Close the file, and remove it where that was asked for."""
         if self.cleanup_called:
@@ -114,7 +127,8 @@ class _TemporaryFileCloser:
         self.cleanup_called = True
         try:
             if not self.close_called:
-                self._close_file()
+                self.close_called = True
+                self.file.close()
         finally:
             # With O_TEMPORARY, Windows removes it
             if (
@@ -122,22 +136,15 @@ class _TemporaryFileCloser:
                 and not (windows and self.delete_on_close)
                 and self._birthplace.is_here
             ):
-                try:
-                    opened, found = self._opened, lstat(self.name)
-                    if opened is None or (
-                        found.st_ino == opened.st_ino
-                        and found.st_dev == opened.st_dev
-                    ):
-                        unlink(self.name)
-                except FileNotFoundError:
-                    pass
+                unlink(self.name, self._opened)
 
     def close(self) -> None:
         """Close the file; remove it unless that was put off."""
         if self.close_called:
             return
+        self.close_called = True
         try:
-            self._close_file()
+            self.file.close()
         finally:
             if self.delete and self.delete_on_close:
                 self.cleanup()
@@ -162,7 +169,7 @@ def _status(file: Any) -> os.stat_result | None:
         return None  # not a file of the system
 
 
-def buffered(fd: int, name: Any = None) -> Any:
+def buffered(fd: int, name: Any = None) -> io.BufferedRandom:
     """Return the file object that takes over a new file's descriptor."""
     try:
         raw = io.FileIO(fd, 'rb+')
@@ -178,18 +185,57 @@ def buffered(fd: int, name: Any = None) -> Any:
         raise
 
 
-def _closed_file(name: Any) -> Any:
+def is_usual(
+    mode: str,
+    buffering: int,
+    encoding: str | None,
+    errors: str | None,
+    newline: str | None,
+) -> bool:
+    """Whether `io.open` would do nothing but what `buffered` does."""
+    return (
+        mode == 'w+b'
+        and buffering == -1
+        and encoding is errors is newline is None
+        and io.open is _io_open
+    )
+
+
+def name_raw(file: Any, name: Any) -> None:
+    """Let the innermost file object have a name."""
+    raw = getattr(file, 'buffer', file)
+    raw = getattr(raw, 'raw', raw)
+    raw.name = name
+
+
+def remove_after(error: BaseException, path: Any) -> None:
+    """Remove a file that could not be given to the caller."""
+    try:
+        os.unlink(path)
+    except OSError as second:
+        error.add_note(f'{path!r} is left behind: {second.strerror}')
+
+
+def _closed_file(name: Any) -> io.BufferedRandom:
     """Return what a file that nobody used is after it was closed."""
     file = buffered(os.open(os.devnull, os.O_RDWR), name)
     file.close()
     return file
 
 
-class _TemporaryFileWrapper:
+class _TemporaryFileWrapper(FileOf[AnyStr]):
     """A file with a name, which is removed when it is closed.
 
     It has the methods and attributes of the file object in `file`.
+
+    The descriptor of a new file may take the place of the file object, which
+    is made, with what closes it, when somebody asks for it: many a temporary
+    file is used by its name alone. Such a file is removed when it is closed.
     """
+
+    # holds the descriptor until somebody takes it: to close it, or for a
+    # file object
+    _unused: tuple[()] | list[int] = ()
 
     def __init__(
         self,
@@ -199,24 +245,26 @@ class _TemporaryFileWrapper:
         delete_on_close: bool = True,
         fd: int | None = None,
     ) -> None:
+        self.name = name
         if fd is None:
             self.file = file
-        self.name = name
-        self._closer = _TemporaryFileCloser(
-            file, name, delete, delete_on_close, None, fd
-        )
+            self._closer = _TemporaryFileCloser(
+                file, name, delete, delete_on_close
+            )
+        else:
+            self._birthplace = _this_process.here
+            self._unused = [fd]
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} file={self.file!r}>'
 
     def __getattr__(self, name: str) -> Any:
-        if name == '_closer':
-            raise AttributeError(name)  # the constructor failed
-        file = self._closer.file
-        if name == 'file':
-            self.file = file
-            return file
-        value = getattr(file, name)
+        if name in {'file', '_closer', '_birthplace'}:
+            if '_birthplace' not in self.__dict__:
+                raise AttributeError(name)  # the constructor failed
+            self._begin_to_use()
+            return self.__dict__[name]
+        value = getattr(self.file, name)
         if not callable(value):
             return value  # it may be another one after the next read
         # Who keeps the method keeps the file: f = NamedTemporaryFile().write
@@ -227,8 +275,76 @@ class _TemporaryFileWrapper:
         self.__dict__[name] = method
         return method
 
+    def _begin_to_use(self) -> None:
+        """Make the file object, and what closes it."""
+        with _late_lock:
+            if '_closer' in self.__dict__:
+                return  # another thread was faster
+            unused = self._unused
+            try:
+                fd = unused.pop() if unused else -1
+            except IndexError:
+                fd = -1  # another thread is closing it
+            if fd < 0:
+                self.file = _closed_file(self.name)
+                closer = _TemporaryFileCloser(
+                    self.file, self.name, delete=False
+                )
+                closer.cleanup_called = closer.close_called = True
+            else:
+                opened = self._look(fd)
+                self.file = self._taken_over(fd, opened)
+                closer = _TemporaryFileCloser(
+                    self.file, self.name, opened=opened
+                )
+                closer._birthplace = self._birthplace
+            self._closer = closer
+
+    def _look(self, fd: int) -> os.stat_result:
+        try:
+            return os.fstat(fd)
+        except BaseException:
+            self._unused = [fd]
+            raise
+
+    def _taken_over(
+        self, fd: int, opened: os.stat_result
+    ) -> io.BufferedRandom:
+        try:
+            return buffered(fd, self.name)
+        except BaseException:
+            if self._birthplace.is_here:
+                _unlink_if_same(self.name, opened)
+            raise
+
+    def _close_unused(
+        self,
+        os: Any = os,
+        leads_to: Callable[[Any, int], bool] = _leads_to,
+    ) -> bool:
+        """Close the descriptor and remove the file; False: another did."""
+        try:
+            fd = self._unused.pop()  # type: ignore[union-attr]
+        except IndexError:
+            return False
+        is_ours = False
+        try:
+            # With O_TEMPORARY, Windows removes it
+            if self._birthplace.is_here and os.name != 'nt':
+                is_ours = leads_to(self.name, fd)
+        finally:
+            try:
+                os.close(fd)
+            finally:
+                if is_ours:
+                    try:
+                        os.unlink(self.name)
+                    except FileNotFoundError:
+                        pass
+        return True
+
     def __enter__(self) -> Self:
-        if not self._closer._unused:
+        if not self._unused:
             self.file.__enter__()
         return self
 
@@ -238,10 +354,9 @@ class _TemporaryFileWrapper:
         value: BaseException | None,
         tb: TracebackType | None,
     ) -> Any:
-        closer = self._closer
-        if closer._unused:
-            closer.cleanup()
+        if self._unused and self._close_unused():
             return None
+        closer = self._closer
         try:
             return self.file.__exit__(exc, value, tb)
         finally:
@@ -249,10 +364,17 @@ class _TemporaryFileWrapper:
 
     def close(self) -> None:
         """Close the file, and remove it unless that was put off."""
-        self._closer.close()
+        if not (self._unused and self._close_unused()):
+            self._closer.close()
 
     def __iter__(self) -> Iterator[Any]:
         # a generator keeps us, and so the file, while it is iterated
         yield from self.file
 
-    __class_getitem__: Any = classmethod(GenericAlias)
+    def __del__(self, warn: Callable[..., None] = warn_now) -> None:
+        if self._unused and self._close_unused() and self._birthplace.is_here:
+            file = f'<_io.BufferedRandom name={self.name!r}>'
+            warn(
+                f'Implicitly cleaning up <{type(self).__name__} file={file}>',
+                ResourceWarning,
+            )

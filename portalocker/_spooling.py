@@ -6,19 +6,27 @@ import io
 import os
 from _warnings import warn as warn_now
 
-from . import _owned_file
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import Any, Self
+    from typing import Any, AnyStr, Self, TypeAlias, overload
+
+    from _typeshed import OpenBinaryMode, OpenTextMode
+
+    from ._file_shapes import FileOf
+
+    AnyPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+else:
+    from ._owned_file import FileOf
+
+    AnyStr = None
 
 
 def _delegate(name: str) -> Any:
     """Return a method that calls the present file's method."""
 
-    def method(self: SpooledFile, *args: Any) -> Any:
+    def method(self: SpooledFile[Any], *args: Any) -> Any:
         return getattr(self._file, name)(*args)
 
     method.__name__ = name
@@ -58,12 +66,57 @@ _OPTIONS = (
 _MOST_BYTES = 24
 
 
-class SpooledFile:
+class SpooledFile(FileOf[AnyStr]):
     """The mechanism; `_open_file` says where it moves to."""
 
     _file: Any = None
     _is_text = False
     _rolled = False
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: SpooledFile[str],
+            max_size: int,
+            mode: OpenTextMode,
+            buffering: int = -1,
+            encoding: str | None = None,
+            newline: str | None = None,
+            suffix: str | bytes | None = None,
+            prefix: str | bytes | None = None,
+            dir: AnyPath | None = None,
+            *,
+            errors: str | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: SpooledFile[str],
+            max_size: int = 0,
+            *,
+            mode: OpenTextMode,
+            buffering: int = -1,
+            encoding: str | None = None,
+            newline: str | None = None,
+            suffix: str | bytes | None = None,
+            prefix: str | bytes | None = None,
+            dir: AnyPath | None = None,
+            errors: str | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: SpooledFile[bytes],
+            max_size: int = 0,
+            mode: OpenBinaryMode = 'w+b',
+            buffering: int = -1,
+            encoding: str | None = None,
+            newline: str | None = None,
+            suffix: str | bytes | None = None,
+            prefix: str | bytes | None = None,
+            dir: AnyPath | None = None,
+            *,
+            errors: str | None = None,
+        ) -> None: ...
 
     def __init__(
         self,
@@ -104,8 +157,6 @@ class SpooledFile:
     def _TemporaryFileArgs(self) -> dict[str, Any]:  # noqa: N802
         return dict(zip(_OPTIONS, self._options, strict=True))
 
-    __class_getitem__: Any = classmethod(_owned_file.GenericAlias)
-
     def _open_file(self) -> Any:
         raise NotImplementedError
 
@@ -139,7 +190,7 @@ class SpooledFile:
 
         Where that fails, nothing of `data` was written.
         """
-        if self._rolled or self._max_size <= 0:
+        if self._max_size <= 0 or self._rolled:
             return self._file.write(data)  # type: ignore[no-any-return]
         if self._is_text:
             return self._write_text(data)
@@ -165,9 +216,9 @@ class SpooledFile:
                 raise
         return written  # type: ignore[no-any-return]
 
-    def read(self, *size: Any) -> Any:
+    def read(self, size: int | None = -1, /) -> AnyStr:
         """Read to the end, or so many bytes or characters."""
-        return self._file.read(*size)
+        return self._file.read(size)  # type: ignore[no-any-return]
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Go to a position, as `io.IOBase.seek` does."""
@@ -199,8 +250,8 @@ class SpooledFile:
         file = self._file
         return file is not None and file.closed
 
-    @property
-    def name(self) -> int | None:
+    @property  # type: ignore[misc]
+    def name(self) -> int | None:  # type: ignore[override]
         """The descriptor; None while it is in memory."""
         return getattr(self._file, 'name', None)
 
@@ -225,12 +276,12 @@ class SpooledFile:
     ) -> None:
         self._file.close()
 
-    def __iter__(self) -> SpooledFile:
+    def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> AnyStr:
         # through the present file: it may move between two lines
-        line = self._file.readline()
+        line: AnyStr = self._file.readline()
         if not line:
             raise StopIteration
         return line

@@ -22,29 +22,31 @@ import io as _io
 import os as _os
 import sys as _sys
 from _thread import allocate_lock as _allocate_lock
-from _warnings import warn as _warn
 
-from . import _after_fork, _tree_removal
-from ._owned_directory import DirectoryCleaner as _DirectoryCleaner
-from ._owned_file import (
-    GenericAlias as _GenericAlias,
-)
+from . import _owned_file
+from ._owned_directory import OwnedDirectory as _OwnedDirectory
 from ._owned_file import (
     _TemporaryFileCloser as _TemporaryFileCloser,
 )
 from ._owned_file import (
     _TemporaryFileWrapper as _TemporaryFileWrapper,
 )
-from ._owned_file import (
-    buffered as _buffered,
-)
+from ._random_names import RandomNameSequence as _RandomNameSequence
 from ._spooling import SpooledFile as _SpooledFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from types import TracebackType
-    from typing import Any, AnyStr, Self
+    from typing import IO, Any, AnyStr, Literal, TypeAlias, overload
+
+    from _typeshed import BytesPath, OpenBinaryMode, OpenTextMode, StrPath
+
+    from ._pinning import pin as pin
+
+    Path: TypeAlias = str | bytes | _os.PathLike[str] | _os.PathLike[bytes]
+    Lock: TypeAlias = Literal['shared'] | bool
+else:
+    AnyStr = None
 
 __all__ = [
     'TMP_MAX',
@@ -70,9 +72,6 @@ _text_openflags = (
 _bin_openflags = _text_openflags | getattr(_os, 'O_BINARY', 0)
 # without O_EXCL, so that the file can be given a name later
 _nameless_openflags = _os.O_RDWR | getattr(_os, 'O_TMPFILE', 0)
-_directory_openflags = getattr(_os, 'O_DIRECTORY', 0) | getattr(
-    _os, 'O_PATH', _os.O_RDONLY
-)
 _O_TMPFILE_WORKS = hasattr(_os, 'O_TMPFILE')
 
 #: how many names are tried. Names are random: more than a few that exist
@@ -87,7 +86,6 @@ tempdir: str | bytes | None = None
 
 _once_lock = _allocate_lock()
 _name_sequence: _RandomNameSequence | None = None
-_io_open = _io.open
 
 
 def _in_child() -> None:
@@ -97,43 +95,6 @@ def _in_child() -> None:
 
 if hasattr(_os, 'register_at_fork'):
     _os.register_at_fork(after_in_child=_in_child)
-
-
-class _RandomNameSequence:
-    """Endless names from the system's random source, 40 bits each."""
-
-    characters = 'abcdefghijklmnopqrstuvwxyz012345'
-    _letters = (characters * 8).encode()  # any byte -> a letter
-    _places = tuple(slice(n, n + 8) for n in range(0, 8 * 64, 8))
-
-    def __init__(self) -> None:
-        self._ready: list[str] = []
-        _after_fork.forget_in_child(self)
-
-    def _forget_parent(self) -> None:
-        self._ready.clear()
-
-    def __iter__(self) -> _RandomNameSequence:
-        return self
-
-    def __next__(self) -> str:
-        try:
-            return self._ready.pop()
-        except IndexError:
-            return self._next_of_many()
-
-    def _next_of_many(self) -> str:
-        letters = _os.urandom(8 * 64).translate(self._letters).decode('ascii')
-        first, *others = map(letters.__getitem__, self._places)
-        self._ready += others
-        return first
-
-    @property
-    def rng(self) -> Any:
-        """The system's random source as an object of module `random`."""
-        from random import SystemRandom
-
-        return SystemRandom()
 
 
 def _get_candidate_names() -> Iterator[str]:
@@ -149,94 +110,34 @@ def _get_candidate_names() -> Iterator[str]:
 
 
 def _candidate_tempdir_list() -> list[str]:
-    candidates = [
-        directory
-        for name in ('TMPDIR', 'TEMP', 'TMP')
-        if (directory := _os.getenv(name))
-    ]
-    if _IS_WINDOWS:
-        candidates += [
-            _os.path.expanduser(r'~\AppData\Local\Temp'),
-            _os.path.expandvars(r'%SYSTEMROOT%\Temp'),
-            r'c:\temp',
-            r'c:\tmp',
-            r'\temp',
-            r'\tmp',
-        ]
-    else:
-        candidates += ['/tmp', '/var/tmp', '/usr/tmp']  # noqa: S108
-    try:
-        candidates.append(_os.getcwd())
-    except (AttributeError, OSError):
-        candidates.append(_os.curdir)
-    return candidates
+    from . import _temporary_places
+
+    return _temporary_places.candidates()
 
 
 def _get_default_tempdir(dirlist: Iterable[str] | None = None) -> str:
     """Return the first directory that can be written; warn of bad choices."""
-    failures: dict[str, OSError] = {}
-    for candidate in _candidate_tempdir_list() if dirlist is None else dirlist:
-        directory = (
-            candidate
-            if candidate == _os.curdir
-            else _os.path.abspath(candidate)
-        )
-        try:
-            _try_to_write(directory)
-        except OSError as error:
-            failures.setdefault(candidate, error)
-            continue
-        _warn_of_replacement(failures, directory)
-        return directory
-    text = ', '.join(
-        f'{candidate!r} ({error.strerror or error})'
-        for candidate, error in failures.items()
-    )
-    raise FileNotFoundError(
-        _errno.ENOENT, f'No usable temporary directory found in {text}'
-    )
+    from . import _temporary_places
 
+    def create(directory: str) -> tuple[int, str]:
+        attempt = 0
+        while True:
+            path = _os.path.join(directory, next(names))
+            try:
+                return _os.open(path, _bin_openflags, 0o600), path
+            except OSError as error:
+                attempt += 1
+                _check_collision(error, directory, attempt)
 
-def _try_to_write(directory: str) -> None:
     names = _RandomNameSequence()
-    attempt = 0
-    while True:
-        path = _os.path.join(directory, next(names))
-        try:
-            fd = _os.open(path, _bin_openflags, 0o600)
-            break
-        except OSError as error:
-            attempt += 1
-            _check_collision(error, directory, attempt)
-    try:
-        try:
-            _os.write(fd, b'portalocker')
-        finally:
-            _os.close(fd)
-    finally:
-        try:
-            _os.unlink(path)
-        except OSError as error:
-            error.strerror = f'{error.strerror}, {path!r} is left behind'
-            raise
+    if dirlist is None:
+        dirlist = _candidate_tempdir_list()
+    chosen, warning = _temporary_places.first_usable(dirlist, create)
+    if warning:
+        from . import _warning
 
-
-def _warn_of_replacement(failures: dict[str, OSError], chosen: str) -> None:
-    for name in ('TMPDIR', 'TEMP', 'TMP'):
-        configured = _os.getenv(name)
-        if configured in failures:
-            error = failures[configured]
-            _warn_caller(
-                f'cannot use {name}={configured!r}: '
-                f'{error.strerror or error}; using {chosen!r}'
-            )
-            return
-
-
-def _warn_caller(message: str) -> None:
-    from . import _warning
-
-    _warning.warn_caller(message, RuntimeWarning, globals())
+        _warning.warn_caller(warning, RuntimeWarning, globals())
+    return chosen
 
 
 def _gettempdir() -> str | bytes:
@@ -317,17 +218,29 @@ def _sanitize_params(
 
 
 # (dir, prefix) as given, and where their names begin
-_known_head: tuple[Any, Any, Any] = (None, None, None)
+_known_head: tuple[Any, Any, Any] = ((), (), ())
 
 
 def _head(dir: Any, prefix: Any) -> Any:
     """Return the absolute path of all names in `dir` up to the random part."""
     global _known_head
+    known_dir, known_prefix, head = _known_head
+    if dir is known_dir and prefix is known_prefix:
+        return head
     absolute = _os.path.abspath(dir)
     head = _os.path.join(absolute, prefix)
-    if absolute == dir:  # it depends on no current directory
+    # it depends on no current directory
+    if absolute == dir and type(head) is str:
         _known_head = dir, prefix, head
     return head
+
+
+def _usual_path() -> str | None:
+    """Return a new path where all is as it was the last time."""
+    known_dir, known_prefix, head = _known_head
+    if tempdir is known_dir and template is known_prefix:
+        return head + _get_candidate_names().__next__()  # type: ignore[no-any-return]
+    return None
 
 
 def _check_collision(error: OSError, dir: Any, attempt: int) -> None:
@@ -348,14 +261,16 @@ def _check_collision(error: OSError, dir: Any, attempt: int) -> None:
 
 
 def _mkstemp_inner(
-    dir: Any, pre: Any, suf: Any, flags: int, output_type: type
+    dir: Any,
+    pre: Any,
+    suf: Any,
+    flags: int,
+    output_type: type,
+    attempt: int = 0,
 ) -> tuple[int, Any]:
     """Create a file of a new name; return descriptor and absolute path."""
-    known_dir, known_prefix, head = _known_head
-    if dir is not known_dir or pre is not known_prefix:
-        head = _head(dir, pre)
+    head = _head(dir, pre)
     names = _get_candidate_names()
-    attempt = 0
     while True:
         name: Any = next(names)
         if output_type is bytes:
@@ -369,12 +284,48 @@ def _mkstemp_inner(
             _check_collision(error, dir, attempt)
 
 
+def _open_new(
+    suffix: Any, prefix: Any, dir: Any, flags: int
+) -> tuple[int, Any]:
+    """Do what `mkstemp` does."""
+    attempt = 0
+    if suffix is prefix is dir is None:
+        path = _usual_path()
+        if path is not None:
+            _sys.audit('tempfile.mkstemp', path)
+            try:
+                return _os.open(path, flags, 0o600), path
+            except OSError as error:
+                attempt = 1
+                _check_collision(error, tempdir, attempt)
+    prefix, suffix, dir, output_type = _sanitize_params(prefix, suffix, dir)
+    return _mkstemp_inner(dir, prefix, suffix, flags, output_type, attempt)
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def mkstemp(  # pyright: ignore[reportOverlappingOverload]
+        suffix: str | None = None,
+        prefix: str | None = None,
+        dir: StrPath | None = None,
+        text: bool = False,
+    ) -> tuple[int, str]: ...
+    @overload
+    def mkstemp(
+        suffix: bytes | None = None,
+        prefix: bytes | None = None,
+        dir: BytesPath | None = None,
+        text: bool = False,
+    ) -> tuple[int, bytes]: ...
+
+
 def mkstemp(
-    suffix: AnyStr | None = None,
-    prefix: AnyStr | None = None,
+    suffix: Any = None,
+    prefix: Any = None,
     dir: Any = None,
     text: bool = False,
-) -> tuple[int, AnyStr]:
+) -> tuple[int, Any]:
     """Create a file of a new name; return its descriptor and absolute path.
 
     Only the user can read and write it, no other process inherits the
@@ -391,16 +342,28 @@ def mkstemp(
     >>> os.close(fd)
     >>> os.unlink(path)
     """
-    prefix, suffix, dir, output_type = _sanitize_params(prefix, suffix, dir)
-    flags = _text_openflags if text else _bin_openflags
-    return _mkstemp_inner(dir, prefix, suffix, flags, output_type)
+    return _open_new(
+        suffix, prefix, dir, _text_openflags if text else _bin_openflags
+    )
 
 
-def mkdtemp(
-    suffix: AnyStr | None = None,
-    prefix: AnyStr | None = None,
-    dir: Any = None,
-) -> AnyStr:
+if TYPE_CHECKING:
+
+    @overload
+    def mkdtemp(  # pyright: ignore[reportOverlappingOverload]
+        suffix: str | None = None,
+        prefix: str | None = None,
+        dir: StrPath | None = None,
+    ) -> str: ...
+    @overload
+    def mkdtemp(
+        suffix: bytes | None = None,
+        prefix: bytes | None = None,
+        dir: BytesPath | None = None,
+    ) -> bytes: ...
+
+
+def mkdtemp(suffix: Any = None, prefix: Any = None, dir: Any = None) -> Any:
     """Make a directory of a new name that only the user can enter.
 
     The path is absolute. Whoever calls it removes the directory. Parameters
@@ -409,25 +372,36 @@ def mkdtemp(
     >>> import os
     >>> os.rmdir(mkdtemp())
     """
-    prefix, suffix, dir, output_type = _sanitize_params(prefix, suffix, dir)
-    path: AnyStr
-    path, _ = _make_directory(dir, prefix, suffix, output_type)
-    return path
+    attempt = 0
+    if suffix is prefix is dir is None:
+        path = _usual_path()
+        if path is not None:
+            _sys.audit('tempfile.mkdtemp', path)
+            try:
+                _os.mkdir(path, 0o700)
+            except OSError as error:
+                attempt = 1
+                _check_collision(error, tempdir, attempt)
+            else:
+                return path
+
+    def make(path: Any) -> None:
+        _os.mkdir(path, 0o700)
+
+    return _make_directory(suffix, prefix, dir, make, attempt)[0]
 
 
 def _make_directory(
-    dir: Any,
-    prefix: Any,
     suffix: Any,
-    output_type: type,
-    make: Callable[[Any], int] | None = None,
+    prefix: Any,
+    dir: Any,
+    make: Callable[[Any], Any],
+    attempt: int = 0,
 ) -> tuple[Any, Any]:
     """Make a directory of a new name; return the path, and what `make` did."""
-    known_dir, known_prefix, head = _known_head
-    if dir is not known_dir or prefix is not known_prefix:
-        head = _head(dir, prefix)
+    prefix, suffix, dir, output_type = _sanitize_params(prefix, suffix, dir)
+    head = _head(dir, prefix)
     names = _get_candidate_names()
-    attempt = 0
     while True:
         name: Any = next(names)
         if output_type is bytes:
@@ -435,10 +409,7 @@ def _make_directory(
         path = head + name + suffix
         _sys.audit('tempfile.mkdtemp', path)
         try:
-            if make is not None:
-                return path, make(path)
-            _os.mkdir(path, 0o700)
-            return path, None
+            return path, make(path)
         except OSError as error:
             attempt += 1
             _check_collision(error, dir, attempt)
@@ -474,60 +445,50 @@ def mktemp(
 # -- files that are removed when they are closed --
 
 
-def _is_usual(
-    mode: str,
-    buffering: int,
-    encoding: str | None,
-    errors: str | None,
-    newline: str | None,
-) -> bool:
-    """Whether `io.open` would do nothing but what `_buffered` does."""
-    return (
-        mode == 'w+b'
-        and buffering == -1
-        and encoding is errors is newline is None
-        and _io.open is _io_open
-    )
+if TYPE_CHECKING:
 
-
-def _name_raw(file: Any, name: Any) -> None:
-    raw = getattr(file, 'buffer', file)
-    raw = getattr(raw, 'raw', raw)
-    raw.name = name
-
-
-def _remove_after(error: BaseException, path: Any) -> None:
-    """Remove a file that could not be given to the caller."""
-    try:
-        _os.unlink(path)
-    except OSError as second:
-        error.add_note(f'{path!r} is left behind: {second.strerror}')
-
-
-class _NewFile:
-    """A file that gets its name when it is opened."""
-
-    __slots__ = ('name', 'where')
-
-    def __init__(self, *where: Any) -> None:
-        self.where = where
-        self.name: Any = None
-
-    def open(self, *_: object) -> int:
-        """Open it as `io.open` wants it."""
-        fd, self.name = _mkstemp_inner(*self.where)
-        return fd
-
-    def unopened(self, delete: bool, delete_on_close: bool) -> Any:
-        """Return an object that has not asked for a file object yet."""
-        fd = self.open()
-        try:
-            return _TemporaryFileWrapper(
-                None, self.name, delete, delete_on_close, fd
-            )
-        except BaseException:
-            _os.close(fd)
-            raise
+    @overload
+    def NamedTemporaryFile(
+        mode: OpenTextMode,
+        buffering: int = -1,
+        encoding: str | None = None,
+        newline: str | None = None,
+        suffix: str | bytes | None = None,
+        prefix: str | bytes | None = None,
+        dir: Path | None = None,
+        delete: bool = True,
+        *,
+        errors: str | None = None,
+        delete_on_close: bool = True,
+    ) -> _TemporaryFileWrapper[str]: ...
+    @overload
+    def NamedTemporaryFile(
+        mode: OpenBinaryMode = 'w+b',
+        buffering: int = -1,
+        encoding: str | None = None,
+        newline: str | None = None,
+        suffix: str | bytes | None = None,
+        prefix: str | bytes | None = None,
+        dir: Path | None = None,
+        delete: bool = True,
+        *,
+        errors: str | None = None,
+        delete_on_close: bool = True,
+    ) -> _TemporaryFileWrapper[bytes]: ...
+    @overload
+    def NamedTemporaryFile(
+        mode: str = 'w+b',
+        buffering: int = -1,
+        encoding: str | None = None,
+        newline: str | None = None,
+        suffix: str | bytes | None = None,
+        prefix: str | bytes | None = None,
+        dir: Path | None = None,
+        delete: bool = True,
+        *,
+        errors: str | None = None,
+        delete_on_close: bool = True,
+    ) -> _TemporaryFileWrapper[Any]: ...
 
 
 def NamedTemporaryFile(
@@ -542,7 +503,7 @@ def NamedTemporaryFile(
     *,
     errors: str | None = None,
     delete_on_close: bool = True,
-) -> Any:
+) -> _TemporaryFileWrapper[Any]:
     """Create a file with a name and open it; it is removed when closed.
 
     `file.name` is its absolute path. With `delete_on_close` off the file
@@ -559,30 +520,51 @@ def NamedTemporaryFile(
     ...     file.write('text')
     4
     """
-    prefix, suffix, dir, output_type = _sanitize_params(prefix, suffix, dir)
+    is_usual = _owned_file.is_usual(mode, buffering, encoding, errors, newline)
     flags = _bin_openflags
-    if _sys.platform == 'win32' and delete and delete_on_close:
-        flags |= getattr(_os, 'O_TEMPORARY', 0)
-    new = _NewFile(dir, prefix, suffix, flags, output_type)
+    if delete and delete_on_close:
+        if _IS_WINDOWS:
+            flags |= getattr(_os, 'O_TEMPORARY', 0)
+        if is_usual:
+            return _unopened(*_open_new(suffix, prefix, dir, flags), flags)
+    prefix, suffix, dir, output_type = _sanitize_params(prefix, suffix, dir)
+    name: Any = None
+
+    def opener(*_: object) -> int:
+        nonlocal name
+        fd, name = _mkstemp_inner(dir, prefix, suffix, flags, output_type)
+        return fd
+
+    if 'b' not in mode:
+        encoding = _io.text_encoding(encoding)
     try:
-        if _is_usual(mode, buffering, encoding, errors, newline):
-            return new.unopened(delete, delete_on_close)
-        if 'b' not in mode:
-            encoding = _io.text_encoding(encoding)
-        file = _io.open(
-            dir, mode, buffering, encoding, errors, newline, opener=new.open
+        file: IO[Any] = (
+            _owned_file.buffered(opener())
+            if is_usual
+            else _io.open(
+                dir, mode, buffering, encoding, errors, newline, opener=opener
+            )
         )
         try:
-            _name_raw(file, new.name)
-            return _TemporaryFileWrapper(
-                file, new.name, delete, delete_on_close
-            )
+            _owned_file.name_raw(file, name)
+            return _TemporaryFileWrapper(file, name, delete, delete_on_close)
         except BaseException:
             file.close()
             raise
     except BaseException as error:
-        if new.name is not None and flags == _bin_openflags:
-            _remove_after(error, new.name)
+        if name is not None and flags == _bin_openflags:
+            _owned_file.remove_after(error, name)
+        raise
+
+
+def _unopened(fd: int, name: Any, flags: int) -> _TemporaryFileWrapper[Any]:
+    """Return a file that nobody has asked for a file object yet."""
+    try:
+        return _TemporaryFileWrapper(None, name, fd=fd)
+    except BaseException as error:
+        _os.close(fd)
+        if flags == _bin_openflags:
+            _owned_file.remove_after(error, name)
         raise
 
 
@@ -609,6 +591,46 @@ def _open_unlinked(prefix: Any, suffix: Any, dir: Any, kind: type) -> int:
     return fd
 
 
+if TYPE_CHECKING:
+
+    @overload
+    def TemporaryFile(
+        mode: OpenTextMode,
+        buffering: int = -1,
+        encoding: str | None = None,
+        newline: str | None = None,
+        suffix: str | bytes | None = None,
+        prefix: str | bytes | None = None,
+        dir: Path | None = None,
+        *,
+        errors: str | None = None,
+    ) -> IO[str]: ...
+    @overload
+    def TemporaryFile(
+        mode: OpenBinaryMode = 'w+b',
+        buffering: int = -1,
+        encoding: str | None = None,
+        newline: str | None = None,
+        suffix: str | bytes | None = None,
+        prefix: str | bytes | None = None,
+        dir: Path | None = None,
+        *,
+        errors: str | None = None,
+    ) -> IO[bytes]: ...
+    @overload
+    def TemporaryFile(
+        mode: str = 'w+b',
+        buffering: int = -1,
+        encoding: str | None = None,
+        newline: str | None = None,
+        suffix: str | bytes | None = None,
+        prefix: str | bytes | None = None,
+        dir: Path | None = None,
+        *,
+        errors: str | None = None,
+    ) -> IO[Any]: ...
+
+
 def TemporaryFile(
     mode: str = 'w+b',
     buffering: int = -1,
@@ -619,7 +641,7 @@ def TemporaryFile(
     dir: Any = None,
     *,
     errors: str | None = None,
-) -> Any:
+) -> IO[Any]:
     """Open a file that has no name; it vanishes with its last descriptor.
 
     Nothing leaves it behind, not even SIGKILL. On Linux it never had a name
@@ -631,10 +653,10 @@ def TemporaryFile(
     5
     """
     prefix, suffix, dir, output_type = _sanitize_params(prefix, suffix, dir)
-    if _is_usual(mode, buffering, encoding, errors, newline):
+    if _owned_file.is_usual(mode, buffering, encoding, errors, newline):
         new_fd = _open_nameless(dir) if _O_TMPFILE_WORKS else None
         if new_fd is not None:
-            return _buffered(new_fd)
+            return _owned_file.buffered(new_fd)
     new_fd = None
 
     def opener(*_: object) -> int:
@@ -650,7 +672,7 @@ def TemporaryFile(
     file = _io.open(
         dir, mode, buffering, encoding, errors, newline, opener=opener
     )
-    _name_raw(file, new_fd)
+    _owned_file.name_raw(file, new_fd)
     return file
 
 
@@ -662,7 +684,7 @@ if _os.name != 'posix' or _sys.platform == 'cygwin':
 # -- files in memory until they grow --
 
 
-class SpooledTemporaryFile(_SpooledFile):
+class SpooledTemporaryFile(_SpooledFile[AnyStr]):
     """A file that is in memory until it has more than `max_size` bytes.
 
     Then, or when `fileno` or `rollover` is called, it moves to a
@@ -683,30 +705,7 @@ class SpooledTemporaryFile(_SpooledFile):
 # -- directories that are removed with all that is in them --
 
 
-def _make_living_directory(
-    suffix: Any, prefix: Any, dir: Any, lock: Any, *, marked: bool
-) -> tuple[Any, int]:
-    """Make a directory as `mkdtemp` does, and hold it."""
-    if lock not in {True, 'shared'}:
-        raise ValueError(
-            f'cannot lock a directory with lock={lock!r}: it is True, '
-            "'shared' or False"
-        )
-    from . import _living_directory as living
-
-    if prefix is None:
-        prefix = living.PREFIX
-        if _infer_return_type(suffix, dir) is bytes:
-            prefix = _os.fsencode(prefix)
-    prefix, suffix, dir, output_type = _sanitize_params(prefix, suffix, dir)
-
-    def make(path: Any) -> Any:
-        return living.make(path, shared=lock == 'shared', marked=marked)
-
-    return _make_directory(dir, prefix, suffix, output_type, make)
-
-
-class TemporaryDirectory:
+class TemporaryDirectory(_OwnedDirectory[AnyStr]):
     """A directory that is removed with all that is in it.
 
     `name` is its absolute path, and what `with` gives. It is removed at the
@@ -733,6 +732,31 @@ class TemporaryDirectory:
     []
     """
 
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: TemporaryDirectory[str],
+            suffix: str | None = None,
+            prefix: str | None = None,
+            dir: StrPath | None = None,
+            ignore_cleanup_errors: bool = False,
+            *,
+            delete: bool = True,
+            lock: Lock = False,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: TemporaryDirectory[bytes],
+            suffix: bytes | None = None,
+            prefix: bytes | None = None,
+            dir: BytesPath | None = None,
+            ignore_cleanup_errors: bool = False,
+            *,
+            delete: bool = True,
+            lock: Lock = False,
+        ) -> None: ...
+
     def __init__(
         self,
         suffix: Any = None,
@@ -741,180 +765,30 @@ class TemporaryDirectory:
         ignore_cleanup_errors: bool = False,
         *,
         delete: bool = True,
-        lock: Any = False,
+        lock: Lock = False,
     ) -> None:
         fd = None
         if lock is False:
-            self.name = mkdtemp(suffix, prefix, dir)
+            name = mkdtemp(suffix, prefix, dir)
         else:
-            self.name, fd = _make_living_directory(
-                suffix, prefix, dir, lock, marked=delete
-            )
-        self._finalizer = _DirectoryCleaner(
-            type(self), self.name, fd, ignore_cleanup_errors, delete
-        )
-
-    @property
-    def fd(self) -> int | None:
-        """The descriptor that holds the lock; None: there is no lock."""
-        return self._finalizer.fd
-
-    def cleanup(self) -> None:
-        """Remove the directory with all that is in it, if it exists.
-
-        Raises the first of the errors, with the others in its notes, after
-        all was removed that can be; nothing with `ignore_cleanup_errors`.
-        """
-        self._finalizer.remove()
-
-    def keep(self) -> Any:
-        """Let the directory stay for ever, unlocked; return its path."""
-        self._finalizer.release('keep', lambda: None)
-        return self.name
-
-    def persist(self, dst: Any, *, replace: bool = False) -> str:
-        """Let the directory stay under the name `dst`; return that path.
-
-        It is one step, inside one file system. What has the name already
-        is never replaced (FileExistsError), unless `replace` is asked for;
-        then what was there is removed, as `atomic.replace_directory` says.
-        Where it fails, the directory is as temporary as before.
-        """
-        target = _os.path.abspath(_os.fsdecode(dst))
-        source = _os.fsdecode(self.name)
-        move = _replace_directory if replace else _rename_to_new_name
-        self._finalizer.release('persist', lambda: move(source, target))
-        self.name = target
-        return target
-
-    @classmethod
-    def _rmtree(
-        cls, name: Any, ignore_errors: bool = False, repeated: bool = False
-    ) -> None:
-        errors = _tree_removal.remove_tree(name)
-        if not ignore_errors:
-            _tree_removal.raise_first(errors)
-
-    @classmethod
-    def _cleanup(
-        cls,
-        name: Any,
-        warn_message: str,
-        ignore_errors: bool = False,
-        delete: bool = True,
-    ) -> None:
-        if delete:
-            cls._rmtree(name, ignore_errors)
-            _warn(warn_message, ResourceWarning)
-
-    def __repr__(self) -> str:
-        return f'<{type(self).__name__} {self.name!r}>'
-
-    def __enter__(self) -> Any:
-        return self.name
-
-    def __exit__(
-        self,
-        exc: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        if self._finalizer.delete:
-            self._finalizer.remove()
-        else:
-            self._finalizer.let_go()
-
-    __class_getitem__: Any = classmethod(_GenericAlias)
-
-
-def _rename_to_new_name(source: str, target: str) -> None:
-    """Rename a directory; of several to one name, one wins."""
-    if _sys.platform == 'win32':
-        _os.rename(source, target)
-        return
-    from . import _publication_renaming
-
-    old_place, old_name = _os.path.split(source)
-    new_place, new_name = _os.path.split(target)
-    old_fd = _os.open(old_place, _directory_openflags)
-    try:
-        new_fd = _os.open(new_place, _directory_openflags)
-        try:
-            _publication_renaming.rename_to_new_name(
-                old_fd, old_name, new_fd, new_name
-            )
-        except OSError as error:
-            error.filename, error.filename2 = source, target
-            raise
-        finally:
-            _os.close(new_fd)
-    finally:
-        _os.close(old_fd)
-
-
-def _replace_directory(source: str, target: str) -> None:
-    from . import atomic
-
-    atomic.replace_directory(source, target, durable=False)
-
-
-class _Pin:
-    """Holds a directory, so that nobody takes it for old or abandoned.
-
-    `pin(path)` takes a shared lock on the directory itself, at once, which
-    any number of processes may have, until `close`, the end of the `with`
-    block, or the end of the process and of the children that it forks. The
-    programs that remove what is old (systemd-tmpfiles, `reapers.reap`) pass
-    over the directory meanwhile; what is in it can be changed as before.
-
-    `fd` is the descriptor that holds the lock. Raises AlreadyLocked where it
-    is held exclusively (`TemporaryDirectory(lock=True)`, a reaper that
-    removes it), and FileNotFoundError where it is gone.
-
-    >>> import os
-    >>> from portalocker.tempfile import pin
-    >>> with TemporaryDirectory() as folder, pin(folder) as pinned:
-    ...     os.fstat(pinned.fd).st_ino == os.stat(folder).st_ino
-    True
-    """
-
-    fd = -1
-
-    def __init__(self, path: Any) -> None:
-        from . import _living_directory
-
-        self._path = _os.fspath(path)
-        self.fd = _living_directory.hold(self._path, shared=True)
-
-    def close(self) -> None:
-        """Let the directory go."""
-        from . import _living_directory
-
-        if self.fd >= 0:
-            fd, self.fd = self.fd, -1
-            _living_directory.let_go(self._path, fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def __del__(self, close: Callable[[int], None] = _os.close) -> None:
-        if self.fd >= 0:
-            close(self.fd)
+            make, head = self._maker(lock, marked=delete)
+            if prefix is None:
+                prefix = head
+                if _infer_return_type(suffix, dir) is bytes:
+                    prefix = _os.fsencode(prefix)
+            name, fd = _make_directory(suffix, prefix, dir, make)
+        self._own(name, fd, ignore_cleanup_errors, delete)
 
 
 def __getattr__(name: str) -> Any:
     # what the standard library's module does not have is not in its listing
     if name == 'pin':
-        return _Pin
+        from . import _pinning
+
+        return _pinning.pin
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
+if not TYPE_CHECKING:
+    del AnyStr
 del TYPE_CHECKING

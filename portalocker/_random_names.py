@@ -1,0 +1,48 @@
+"""Names that nobody can guess."""
+
+from __future__ import annotations
+
+import os
+
+from . import _after_fork
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class RandomNameSequence:
+    """Endless names from the system's random source, 40 bits each."""
+
+    characters = 'abcdefghijklmnopqrstuvwxyz012345'
+    _letters = (characters * 8).encode()  # any byte -> a letter
+    _places = tuple(slice(n, n + 8) for n in range(0, 8 * 64, 8))
+
+    def __init__(self) -> None:
+        self._ready: list[str] = []
+        _after_fork.forget_in_child(self)
+
+    def _forget_parent(self) -> None:
+        self._ready.clear()
+
+    def __iter__(self) -> RandomNameSequence:
+        return self
+
+    def __next__(self) -> str:
+        try:
+            return self._ready.pop()
+        except IndexError:
+            return self._next_of_many()
+
+    def _next_of_many(self) -> str:
+        letters = os.urandom(8 * 64).translate(self._letters).decode('ascii')
+        first, *others = map(letters.__getitem__, self._places)
+        self._ready += others
+        return first
+
+    @property
+    def rng(self) -> Any:
+        """The system's random source as an object of module `random`."""
+        from random import SystemRandom
+
+        return SystemRandom()
