@@ -7,6 +7,7 @@ So the child starts with its own, unlocked descriptors under the same numbers.
 
 from __future__ import annotations
 
+import _thread
 import os
 from _weakref import ref
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
         def _forget_parent(self) -> None: ...
 
+
+#: held by a thread that loads a module late: a child that is forked in the
+#: middle would find half a module, or wait for the rest for ever
+late_import = _thread.RLock()
 
 # Who waits at this moment, in any thread
 waiting: set[Forgetful] = set()
@@ -115,4 +120,9 @@ def _in_child() -> None:
 
 
 if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(
+        before=late_import.acquire,
+        after_in_parent=late_import.release,
+        after_in_child=late_import.release,
+    )
     os.register_at_fork(after_in_child=_in_child)

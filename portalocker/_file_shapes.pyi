@@ -2,9 +2,15 @@
 
 from collections.abc import Iterable, Iterator
 from types import TracebackType
-from typing import IO, AnyStr, Self, overload
+from typing import IO, AnyStr, Self, TypeAlias, overload
 
+from _typeshed import BytesPath as BytesPath
+from _typeshed import OpenBinaryMode as OpenBinaryMode
+from _typeshed import OpenTextMode as OpenTextMode
 from _typeshed import ReadableBuffer, WriteableBuffer
+from _typeshed import StrPath as StrPath
+
+AnyPath: TypeAlias = StrPath | BytesPath
 
 class FileOf(IO[AnyStr]):
     @property

@@ -8,7 +8,7 @@ import sys
 from _warnings import warn as warn_now
 from _weakref import ref
 
-from . import _this_process, _tree_removal
+from . import _after_fork, _this_process, _tree_removal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ class DirectoryCleaner:
         self.is_kept = False
         if fd is not None:
             # now: nothing can be imported when the interpreter ends
-            from . import _living_directory
-
-            self._living = _living_directory
+            self._living = _living_directories()
         self._birthplace = _this_process.here
         if _exit_hook_of is not _this_process.here:
             _remove_at_exit()
@@ -158,6 +156,12 @@ class DirectoryCleaner:
         return f'<{self.owner.__name__} {self.name!r}>'
 
 
+def _living_directories() -> Any:
+    with _after_fork.late_import:
+        from . import _living_directory
+    return _living_directory
+
+
 # id -> every directory that this process will have to remove
 _cleaners: dict[int, ref[DirectoryCleaner]] = {}
 _exit_hook_of: _this_process.Birthplace | None = None
@@ -166,7 +170,8 @@ _exit_hook_of: _this_process.Birthplace | None = None
 def _remove_at_exit() -> None:
     global _exit_hook_of
     _exit_hook_of = _this_process.here
-    _this_process.call_at_exit(_remove_all)
+    with _after_fork.late_import:
+        _this_process.call_at_exit(_remove_all)
 
 
 def _remove_all() -> None:
@@ -208,10 +213,11 @@ class OwnedDirectory(Named[AnyStr]):
                 f'cannot lock a directory with lock={lock!r}: it is True, '
                 "'shared' or False"
             )
-        from . import _living_directory as living
+        living = _living_directories()
 
         def make(path: Any) -> int:
-            return living.make(path, shared=lock == 'shared', marked=marked)
+            fd: int = living.make(path, shared=lock == 'shared', marked=marked)
+            return fd
 
         return make, living.PREFIX
 
@@ -258,7 +264,7 @@ class OwnedDirectory(Named[AnyStr]):
         cls,
         name: Any,
         ignore_errors: bool = False,
-        repeated: bool = False,  # noqa: ARG003 - as the standard library has it
+        repeated: bool = False,  # noqa: ARG003 - others pass it
     ) -> None:
         errors = _tree_removal.remove_tree(name)
         if not ignore_errors:
@@ -299,7 +305,8 @@ def _rename_to_new_name(source: str, target: str) -> None:
     if sys.platform == 'win32':
         os.rename(source, target)
         return
-    from . import _publication_renaming
+    with _after_fork.late_import:
+        from . import _publication_renaming
 
     old_place, old_name = os.path.split(source)
     new_place, new_name = os.path.split(target)
@@ -320,6 +327,7 @@ def _rename_to_new_name(source: str, target: str) -> None:
 
 
 def _replace_directory(source: str, target: str) -> None:
-    from . import atomic
+    with _after_fork.late_import:
+        from . import atomic
 
     atomic.replace_directory(source, target, durable=False)

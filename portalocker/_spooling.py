@@ -10,13 +10,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import Any, AnyStr, Self, TypeAlias, overload
+    from typing import Any, AnyStr, Self, overload
 
-    from _typeshed import OpenBinaryMode, OpenTextMode
-
-    from ._file_shapes import FileOf
-
-    AnyPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+    from ._file_shapes import AnyPath, FileOf, OpenBinaryMode, OpenTextMode
 else:
     from ._owned_file import FileOf
 

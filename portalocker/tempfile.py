@@ -23,7 +23,7 @@ import os as _os
 import sys as _sys
 from _thread import allocate_lock as _allocate_lock
 
-from . import _owned_file
+from . import _after_fork, _owned_file
 from ._owned_directory import OwnedDirectory as _OwnedDirectory
 from ._owned_file import (
     _TemporaryFileCloser as _TemporaryFileCloser,
@@ -39,11 +39,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import IO, Any, AnyStr, Literal, TypeAlias, overload
 
-    from _typeshed import BytesPath, OpenBinaryMode, OpenTextMode, StrPath
-
+    from ._file_shapes import (
+        AnyPath,
+        BytesPath,
+        OpenBinaryMode,
+        OpenTextMode,
+        StrPath,
+    )
     from ._pinning import pin as pin
 
-    Path: TypeAlias = str | bytes | _os.PathLike[str] | _os.PathLike[bytes]
     Lock: TypeAlias = Literal['shared'] | bool
 else:
     AnyStr = None
@@ -70,6 +74,8 @@ _text_openflags = (
     _os.O_RDWR | _os.O_CREAT | _os.O_EXCL | getattr(_os, 'O_NOFOLLOW', 0)
 )
 _bin_openflags = _text_openflags | getattr(_os, 'O_BINARY', 0)
+# Windows removes such a file when it is closed
+_brief_flag = getattr(_os, 'O_TEMPORARY', 0)
 # without O_EXCL, so that the file can be given a name later
 _nameless_openflags = _os.O_RDWR | getattr(_os, 'O_TMPFILE', 0)
 _O_TMPFILE_WORKS = hasattr(_os, 'O_TMPFILE')
@@ -109,15 +115,19 @@ def _get_candidate_names() -> Iterator[str]:
 # -- the directory for temporary files --
 
 
-def _candidate_tempdir_list() -> list[str]:
-    from . import _temporary_places
+def _places() -> Any:
+    with _after_fork.late_import:
+        from . import _temporary_places as places
+    return places
 
-    return _temporary_places.candidates()
+
+def _candidate_tempdir_list() -> list[str]:
+    candidates: list[str] = _places().candidates()
+    return candidates
 
 
 def _get_default_tempdir(dirlist: Iterable[str] | None = None) -> str:
     """Return the first directory that can be written; warn of bad choices."""
-    from . import _temporary_places
 
     def create(directory: str) -> tuple[int, str]:
         attempt = 0
@@ -132,9 +142,11 @@ def _get_default_tempdir(dirlist: Iterable[str] | None = None) -> str:
     names = _RandomNameSequence()
     if dirlist is None:
         dirlist = _candidate_tempdir_list()
-    chosen, warning = _temporary_places.first_usable(dirlist, create)
+    chosen: str
+    chosen, warning = _places().first_usable(dirlist, create)
     if warning:
-        from . import _warning
+        with _after_fork.late_import:
+            from . import _warning
 
         _warning.warn_caller(warning, RuntimeWarning, globals())
     return chosen
@@ -239,7 +251,8 @@ def _usual_path() -> str | None:
     """Return a new path where all is as it was the last time."""
     known_dir, known_prefix, head = _known_head
     if tempdir is known_dir and template is known_prefix:
-        return head + _get_candidate_names().__next__()  # type: ignore[no-any-return]
+        path: str = head + _get_candidate_names().__next__()
+        return path
     return None
 
 
@@ -455,7 +468,7 @@ if TYPE_CHECKING:
         newline: str | None = None,
         suffix: str | bytes | None = None,
         prefix: str | bytes | None = None,
-        dir: Path | None = None,
+        dir: AnyPath | None = None,
         delete: bool = True,
         *,
         errors: str | None = None,
@@ -469,7 +482,7 @@ if TYPE_CHECKING:
         newline: str | None = None,
         suffix: str | bytes | None = None,
         prefix: str | bytes | None = None,
-        dir: Path | None = None,
+        dir: AnyPath | None = None,
         delete: bool = True,
         *,
         errors: str | None = None,
@@ -483,7 +496,7 @@ if TYPE_CHECKING:
         newline: str | None = None,
         suffix: str | bytes | None = None,
         prefix: str | bytes | None = None,
-        dir: Path | None = None,
+        dir: AnyPath | None = None,
         delete: bool = True,
         *,
         errors: str | None = None,
@@ -521,37 +534,31 @@ def NamedTemporaryFile(
     4
     """
     is_usual = _owned_file.is_usual(mode, buffering, encoding, errors, newline)
-    flags = _bin_openflags
-    if delete and delete_on_close:
-        if _IS_WINDOWS:
-            flags |= getattr(_os, 'O_TEMPORARY', 0)
-        if is_usual:
-            return _unopened(*_open_new(suffix, prefix, dir, flags), flags)
-    prefix, suffix, dir, output_type = _sanitize_params(prefix, suffix, dir)
+    is_brief = delete and delete_on_close
+    flags = _bin_openflags | (_brief_flag if is_brief else 0)
+    if is_usual and is_brief:
+        return _unopened(*_open_new(suffix, prefix, dir, flags), flags)
+    if 'b' not in mode:
+        encoding = _io.text_encoding(encoding)
     name: Any = None
 
     def opener(*_: object) -> int:
         nonlocal name
-        fd, name = _mkstemp_inner(dir, prefix, suffix, flags, output_type)
+        fd, name = _open_new(suffix, prefix, dir, flags)
         return fd
 
-    if 'b' not in mode:
-        encoding = _io.text_encoding(encoding)
+    how = (mode, buffering, encoding, errors, newline)
+    file: Any = None
     try:
-        file: IO[Any] = (
-            _owned_file.buffered(opener())
-            if is_usual
-            else _io.open(
-                dir, mode, buffering, encoding, errors, newline, opener=opener
-            )
-        )
-        try:
-            _owned_file.name_raw(file, name)
-            return _TemporaryFileWrapper(file, name, delete, delete_on_close)
-        except BaseException:
-            file.close()
-            raise
+        if is_usual:
+            file = _owned_file.buffered(opener())
+        else:
+            file = _io.open(_os.curdir, *how, opener=opener)
+        _owned_file.name_raw(file, name)
+        return _TemporaryFileWrapper(file, name, delete, delete_on_close)
     except BaseException as error:
+        if file is not None:
+            file.close()
         if name is not None and flags == _bin_openflags:
             _owned_file.remove_after(error, name)
         raise
@@ -601,7 +608,7 @@ if TYPE_CHECKING:
         newline: str | None = None,
         suffix: str | bytes | None = None,
         prefix: str | bytes | None = None,
-        dir: Path | None = None,
+        dir: AnyPath | None = None,
         *,
         errors: str | None = None,
     ) -> IO[str]: ...
@@ -613,7 +620,7 @@ if TYPE_CHECKING:
         newline: str | None = None,
         suffix: str | bytes | None = None,
         prefix: str | bytes | None = None,
-        dir: Path | None = None,
+        dir: AnyPath | None = None,
         *,
         errors: str | None = None,
     ) -> IO[bytes]: ...
@@ -625,7 +632,7 @@ if TYPE_CHECKING:
         newline: str | None = None,
         suffix: str | bytes | None = None,
         prefix: str | bytes | None = None,
-        dir: Path | None = None,
+        dir: AnyPath | None = None,
         *,
         errors: str | None = None,
     ) -> IO[Any]: ...
@@ -783,7 +790,8 @@ class TemporaryDirectory(_OwnedDirectory[AnyStr]):
 def __getattr__(name: str) -> Any:
     # what the standard library's module does not have is not in its listing
     if name == 'pin':
-        from . import _pinning
+        with _after_fork.late_import:
+            from . import _pinning
 
         return _pinning.pin
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
