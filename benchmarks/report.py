@@ -182,7 +182,7 @@ def draw_case(axis: Any, case: str, pairs: list[tuple[str, float]]) -> None:
     colours = [COLOURS[rival == OURS] for rival in names]
     drawn_bars = axis.barh(names, numbers, color=colours, height=0.7)
     axis.bar_label(
-        drawn_bars, [f'{number:.3g}' for number in numbers], padding=3
+        drawn_bars, [table.written(number) for number in numbers], padding=3
     )
     positive = [number for number in numbers if number > 0]
     if positive and max(positive) > WIDE_RANGE * min(positive):

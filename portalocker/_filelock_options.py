@@ -238,21 +238,21 @@ class Settings:
         """Whether all locks of this class on one path are one object."""
         return bool(self._options['is_singleton'])
 
-    context_error_policy = _as_given(
+    context_error_policy: Any = _as_given(
         'context_error_policy',
         """What a block raises where its body and the release fail.""",
     )
-    close_error_policy = _as_given(
+    close_error_policy: Any = _as_given(
         'close_error_policy', """Whether errors of closing the file raise."""
     )
-    on_acquired = _as_given(
+    on_acquired: Any = _as_given(
         'on_acquired', """Called with the descriptor of a lock just taken."""
     )
-    lifetime = _as_given('lifetime', """None: a hold does not expire.""")
-    fallback_to_soft = _as_given(
+    lifetime: Any = _as_given('lifetime', """None: a hold does not expire.""")
+    fallback_to_soft: Any = _as_given(
         'fallback_to_soft', """False: what locks is never changed."""
     )
-    preserve_lock_file = _as_given(
+    preserve_lock_file: Any = _as_given(
         'preserve_lock_file', """As given; the file is always preserved."""
     )
 

@@ -41,7 +41,7 @@ class Face:
     _half: Any
 
     #: what wait counters call it, see `portalocker.wait_counters.enable`
-    counter_name = OfHalf[str | None]()
+    counter_name: OfHalf[str | None] = OfHalf()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, '_half': copy.copy(self._half)}

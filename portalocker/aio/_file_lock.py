@@ -147,11 +147,11 @@ class FileLock(_face.Face, metaclass=_filelock_options.SingletonMeta):
     _half: _FileLock
 
     #: seconds to wait: below zero for ever, 0 for one attempt
-    timeout = _face.OfHalf[float]()
+    timeout: _face.OfHalf[float] = _face.OfHalf()
     #: seconds between two attempts, at most; most waits are woken
-    poll_interval = _face.OfHalf[float]()
+    poll_interval: _face.OfHalf[float] = _face.OfHalf()
     #: whether `acquire()` waits at all
-    blocking = _face.OfHalf[bool]()
+    blocking: _face.OfHalf[bool] = _face.OfHalf()
 
     def __init__(
         self,

@@ -112,11 +112,11 @@ class TaskLock(_face.Face):
     _half: utils.Lock
 
     #: seconds to wait, see `portalocker.utils.LockBase`
-    timeout = _face.OfHalf[float]()
+    timeout: _face.OfHalf[float] = _face.OfHalf()
     #: seconds between two attempts, at most
-    check_interval = _face.OfHalf[float]()
+    check_interval: _face.OfHalf[float] = _face.OfHalf()
     #: whether to give up at the first contention
-    fail_when_locked = _face.OfHalf[bool]()
+    fail_when_locked: _face.OfHalf[bool] = _face.OfHalf()
 
     async def acquire(
         self,

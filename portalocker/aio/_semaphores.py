@@ -59,19 +59,19 @@ class BoundedSemaphore(_face.Face):
     _half: utils.BoundedSemaphore
 
     #: seconds to wait, see `portalocker.utils.LockBase`
-    timeout = _face.OfHalf[float]()
+    timeout: _face.OfHalf[float] = _face.OfHalf()
     #: seconds between two attempts, at most
-    check_interval = _face.OfHalf[float]()
+    check_interval: _face.OfHalf[float] = _face.OfHalf()
     #: whether the end of the timeout is an error
-    fail_when_locked = _face.OfHalf[bool]()
+    fail_when_locked: _face.OfHalf[bool] = _face.OfHalf()
     #: how many may hold it
-    maximum = _face.OfHalf[int]()
+    maximum: _face.OfHalf[int] = _face.OfHalf()
     #: what the semaphore is called
-    name = _face.OfHalf[object]()
+    name: _face.OfHalf[object] = _face.OfHalf()
     #: what its files are called
-    filename_pattern = _face.OfHalf[str]()
+    filename_pattern: _face.OfHalf[str] = _face.OfHalf()
     #: where its files are
-    directory = _face.OfHalf[Any]()
+    directory: _face.OfHalf[Any] = _face.OfHalf()
 
     def __init__(
         self,
