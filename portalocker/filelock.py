@@ -152,10 +152,12 @@ class _FileLockOfAnotherSystem(BaseFileLock):
         )
 
 
+WindowsFileLock: type[BaseFileLock] = _FileLockOfAnotherSystem
+UnixFileLock: type[BaseFileLock] = _FileLockOfAnotherSystem
 if sys.platform == 'win32':
-    WindowsFileLock, UnixFileLock = FileLock, _FileLockOfAnotherSystem
+    WindowsFileLock = FileLock
 else:
-    UnixFileLock, WindowsFileLock = FileLock, _FileLockOfAnotherSystem
+    UnixFileLock = FileLock
 
 
 def __getattr__(name: str) -> Any:
