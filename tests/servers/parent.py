@@ -8,6 +8,6 @@ import sys
 
 
 def die_with_parent() -> None:
-    """In a new child: have the system end it with its parent."""
+    """In a new child: have the system end it with the thread that forked."""
     if sys.platform == 'linux':
         ctypes.CDLL(None).prctl(1, signal.SIGQUIT)  # PR_SET_PDEATHSIG
