@@ -38,6 +38,20 @@ def current_claimant() -> Claimant:
     return token
 
 
+class ActingAs:
+    """A `with` block in which the calling thread stands for a claimant."""
+
+    def __init__(self, claimant: Claimant) -> None:
+        self._claimant = claimant
+        self._own = current_claimant()
+
+    def __enter__(self) -> None:
+        self._own, _threads.token = current_claimant(), self._claimant
+
+    def __exit__(self, *exc_info: object) -> None:
+        _threads.token = self._own
+
+
 class Holding:
     """One thread's hold on a lock."""
 

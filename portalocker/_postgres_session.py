@@ -59,9 +59,11 @@ class Hold(_holdings.Holding):
         # The session, from the grant on
         self.session: Session | None = None
         self.is_let_go = False
+        # Something to read there ends the wait for the lock
+        self.waker: Any = None
         # Why it was lost; a hold that was lost stays lost
         self.loss: str | None = None
-        self._on_lost = on_lost
+        self.on_lost = on_lost
         self._interrupt_on_lost = interrupt_on_lost
 
     def is_over(self) -> bool:
@@ -98,10 +100,10 @@ class Hold(_holdings.Holding):
         logger.warning('%s', failure)
         if self._interrupt_on_lost:
             _interrupt_main_thread()
-        if self._on_lost is None:
+        if self.on_lost is None:
             return
         try:
-            self._on_lost(failure)
+            self.on_lost(failure)
         except Exception:
             logger.exception('on_lost of %r failed', self.name)
 
@@ -277,7 +279,7 @@ class Session:
             self.wire.say(hold.verbs.lock, hold.key.values)
             if self._knocking:  # they may not have seen us wait
                 self.wire.cancel()
-            return self.wire.reply(remaining + GRACE_SECONDS)
+            return self.wire.reply(remaining + GRACE_SECONDS, hold.waker)
         except (_postgres_wire.Refused, _postgres_wire.WireLost):
             raise
         except BaseException:  # Ctrl-C: leave the queue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import psycopg
@@ -18,7 +19,12 @@ from . import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
     from typing import Any
+
+    #: a statement and its parameters
+    Words = tuple[bytes, tuple[Any, ...]]
+    Plan = Generator[Words, Any, None]
 
 
 def transaction_lock(
@@ -46,30 +52,32 @@ def transaction_lock(
     ...     transaction_lock(connection, 'nightly')
     ...     connection.execute('UPDATE reports SET done = true')
     """
-    _lock_request.check_flags(int(flags))
-    key = _postgres_sql.key_of(name)
     if not isinstance(connection, psycopg.Connection):
         raise TypeError(
             f'cannot lock in {connection!r}: it is no psycopg.Connection'
         )
-    _check_transaction(connection, name)
-    suffix = '_shared' if int(flags) & constants.LOCK_SH else ''
-    end = f'xact_lock{suffix}({", ".join(["%s"] * len(key.numbers))})'
-    if _ask(connection, f'SELECT pg_catalog.pg_try_advisory_{end}', key):
-        return
     seconds = utils.coalesce(timeout, utils.DEFAULT_TIMEOUT)
-    started = time.perf_counter()
-    waited = None
-    if seconds > 0 and not fail_when_locked:
-        query = f'SELECT pg_catalog.pg_advisory_{end}'
-        if _wait(connection, query, key, name, seconds):
+    plan = transaction_plan(
+        connection, name, 0.0 if fail_when_locked else seconds, flags=flags
+    )
+    with connection.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
+        try:
+            words = next(plan)
+            while True:
+                try:
+                    cursor.execute(*words, prepare=False)
+                    row = cursor.fetchone() if cursor.description else None
+                except BaseException as error:  # noqa: BLE001 - the plan's
+                    words = plan.throw(error)
+                else:
+                    words = plan.send(row)
+        except StopIteration:
             return
-        waited = time.perf_counter() - started
-    raise exceptions.AlreadyLocked(filename=str(name), waited=waited)
 
 
 def _check_transaction(
-    connection: psycopg.Connection[Any], name: object
+    connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any],
+    name: object,
 ) -> None:
     states = psycopg.pq.TransactionStatus
     status = connection.info.transaction_status
@@ -87,49 +95,73 @@ def _check_transaction(
         raise exceptions.LockException(f'cannot lock {name!r}: {cause}')
 
 
-def _ask(
-    connection: psycopg.Connection[Any], query: str, key: _postgres_sql.Key
-) -> bool:
-    """Run a query on the key; whether its answer is not false."""
-    with _plain_cursor(connection) as cursor:
-        cursor.execute(query.encode(), key.numbers, prepare=False)
-        row = cursor.fetchone()
-    return row is not None and row[0] is not False
+def transaction_plan(
+    connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any],
+    name: _postgres_sql.Name,
+    timeout: float,
+    *,
+    flags: constants.LockFlags,
+) -> Plan:
+    """What to ask the server, one statement after the other.
+
+    It is sent the first row of each answer, or thrown what it raised.
+    """
+    _lock_request.check_flags(int(flags))
+    key = _postgres_sql.key_of(name)
+    _check_transaction(connection, name)
+    is_shared = bool(int(flags) & constants.LOCK_SH)
+    return _steps(key, name, timeout, is_shared=is_shared)
 
 
-def _plain_cursor(connection: psycopg.Connection[Any]) -> psycopg.Cursor[Any]:
-    """A cursor whose rows are tuples, whatever the caller's are."""
-    return connection.cursor(row_factory=psycopg.rows.tuple_row)
+def _steps(
+    key: _postgres_sql.Key, name: object, timeout: float, *, is_shared: bool
+) -> Plan:
+    suffix = '_shared' if is_shared else ''
+    end = f'xact_lock{suffix}({", ".join(["%s"] * len(key.numbers))})'
+    query = f'SELECT pg_catalog.pg_try_advisory_{end}'
+    row = yield query.encode(), key.numbers
+    if row[0]:
+        return
+    started = time.perf_counter()
+    waited = None
+    if timeout > 0:
+        query = f'SELECT pg_catalog.pg_advisory_{end}'
+        if (yield from _wait(query.encode(), key, name, timeout)):
+            return
+        waited = time.perf_counter() - started
+    raise exceptions.AlreadyLocked(filename=str(name), waited=waited)
 
 
 def _wait(
-    connection: psycopg.Connection[Any],
-    query: str,
-    key: _postgres_sql.Key,
-    name: object,
-    seconds: float,
-) -> bool:
+    query: bytes, key: _postgres_sql.Key, name: object, seconds: float
+) -> Generator[Words, Any, bool]:
     """Wait in a savepoint, so that a failure leaves the transaction whole."""
-    limit = _postgres_wire.milliseconds(seconds)
+    yield b'SAVEPOINT portalocker', ()
     try:
-        with connection.transaction(), _plain_cursor(connection) as cursor:
-            cursor.execute("SELECT pg_catalog.current_setting('lock_timeout')")
-            (before,) = cursor.fetchone() or ('0',)
-            _set_lock_timeout(cursor, str(limit))
-            _ask(connection, query, key)
-            _set_lock_timeout(cursor, before)
+        (before,) = yield _LOCK_TIMEOUT, ()
+        limit = str(_postgres_wire.milliseconds(seconds))
+        yield _SET_LOCK_TIMEOUT, (limit,)
+        yield query, key.numbers
+        yield _SET_LOCK_TIMEOUT, (before,)
     except psycopg.errors.LockNotAvailable:
+        yield from _ROLL_BACK
         return False
     except psycopg.errors.DeadlockDetected as error:
+        yield from _ROLL_BACK
         raise exceptions.DeadlockError(
             f'cannot lock {name!r}: {error}', filename=str(name)
         ) from error
+    except BaseException:  # Ctrl-C, or a task that is cancelled
+        with contextlib.suppress(psycopg.Error):
+            yield from _ROLL_BACK
+        raise
+    yield b'RELEASE SAVEPOINT portalocker', ()
     return True
 
 
-def _set_lock_timeout(cursor: psycopg.Cursor[Any], value: str) -> None:
-    cursor.execute(
-        "SELECT pg_catalog.set_config('lock_timeout', %s, true)",
-        (value,),
-        prepare=False,
-    )
+_LOCK_TIMEOUT = b"SELECT pg_catalog.current_setting('lock_timeout')"
+_SET_LOCK_TIMEOUT = b"SELECT pg_catalog.set_config('lock_timeout', %s, true)"
+_ROLL_BACK: tuple[tuple[bytes, tuple[()]], ...] = (
+    (b'ROLLBACK TO SAVEPOINT portalocker', ()),
+    (b'RELEASE SAVEPOINT portalocker', ()),
+)

@@ -48,6 +48,10 @@ class NoAnswer(WireLost):
     """The server is there, and says nothing."""
 
 
+class Abandoned(BaseException):
+    """Whoever awaited the reply does not want it any more."""
+
+
 class Wire:
     """A connection of our own; one thread speaks at a time."""
 
@@ -95,13 +99,14 @@ class Wire:
         self._drained = None
         self._wire.send_query_prepared(statement.name, values)
 
-    def reply(self, seconds: float | None = None) -> Rows:
+    def reply(self, seconds: float | None = None, waker: Any = None) -> Rows:
         """Wait for all that the server has to say to the statement.
 
-        Raises `Refused`, or `WireLost` where it said nothing for so long.
+        Raises `Refused`, or `WireLost` where it said nothing for so long, or
+        `Abandoned` where there is something to read from the waker.
         """
         rows, refusal = self._collect(
-            ANSWER_SECONDS if seconds is None else seconds
+            ANSWER_SECONDS if seconds is None else seconds, waker
         )
         if refusal is not None:
             if self._wire.status != pq.ConnStatus.OK:
@@ -109,12 +114,14 @@ class Wire:
             raise refusal
         return rows
 
-    def _collect(self, seconds: float) -> tuple[Rows, Refused | None]:
+    def _collect(
+        self, seconds: float, waker: Any = None
+    ) -> tuple[Rows, Refused | None]:
         refusal: Refused | None = None
         rows: Rows = []
         has_result = False
         try:
-            while (result := self._next_result(seconds)) is not None:
+            while (result := self._next_result(seconds, waker)) is not None:
                 # the answer to a nudge is none
                 has_result |= result.status != pq.ExecStatus.EMPTY_QUERY
                 if result.status == pq.ExecStatus.TUPLES_OK:
@@ -127,12 +134,12 @@ class Wire:
             return self._drained
         return rows, refusal
 
-    def _next_result(self, seconds: float) -> Any:
+    def _next_result(self, seconds: float, waker: Any) -> Any:
         wire = self._wire
         while wire.flush():
             _wait(self.fd, seconds, for_writing=True)
         while wire.is_busy():
-            if not _wait(self.fd, seconds):
+            if not _wait(self.fd, seconds, waker=waker):
                 raise NoAnswer('the server does not answer')
             wire.consume_input()
         return wire.get_result()
@@ -204,18 +211,29 @@ def milliseconds(seconds: float) -> int:
     return max(1, int(seconds * 1000 + 0.999))
 
 
-def _wait(fd: int, seconds: float, *, for_writing: bool = False) -> bool:
+def _wait(
+    fd: int, seconds: float, *, for_writing: bool = False, waker: Any = None
+) -> bool:
     """Sleep until the socket is ready; whether it is."""
     if not hasattr(_select, 'poll'):  # Windows
-        readers, writers = ([], [fd]) if for_writing else ([fd], [])
+        wakers = [] if waker is None else [waker]
+        readers, writers = ([], [fd]) if for_writing else ([fd, *wakers], [])
         seconds = min(seconds, _LONGEST_WAIT_MS / 1000)
-        return any(map(bool, select.select(readers, writers, [], seconds)))
+        ready = select.select(readers, writers, [], seconds)
+        if waker in ready[0]:
+            raise Abandoned
+        return any(map(bool, ready))
     poll = _select.poll()
     poll.register(fd, _select.POLLOUT if for_writing else _select.POLLIN)
+    if waker is not None:
+        poll.register(waker, _select.POLLIN)
     deadline = time.monotonic() + seconds
     while True:
         seconds = max(0.0, deadline - time.monotonic())
-        if poll.poll(min(seconds * 1000, _LONGEST_WAIT_MS)):
+        ready = poll.poll(min(seconds * 1000, _LONGEST_WAIT_MS))
+        if any(found != fd for found, _ in ready):
+            raise Abandoned
+        if ready:
             return True
         if seconds == 0.0:
             return False

@@ -144,6 +144,8 @@ class ClaimCarrier(_redis_mail.RedisMail):
         #: nonce -> who waits for a pong
         self.pongs: dict[str, Callable[[], object]] = {}
         self._losses: collections.deque[Claim] = collections.deque()
+        # The reader is gone: whoever notes a loss tells it
+        self._has_ended = False
         self._hid_number = 0
         self._last_used = _redis_core.now()
 
@@ -193,7 +195,11 @@ class ClaimCarrier(_redis_mail.RedisMail):
         """A claim was lost; the reader shall tell, once."""
         with self.mutex:
             self._note_loss(claim)
-        self.attend()
+            has_reader = not self._has_ended
+        if has_reader:
+            self.attend()
+        else:
+            self.tell_losses()
 
     def _note_loss(self, claim: Claim) -> None:
         if claim.loss is None and claim.is_published:
@@ -202,8 +208,11 @@ class ClaimCarrier(_redis_mail.RedisMail):
 
     def tell_losses(self) -> None:
         """Log losses and call those who asked for it, each once."""
-        while self._losses:
-            claim = self._losses.popleft()
+        while True:
+            try:
+                claim = self._losses.popleft()
+            except IndexError:
+                return
             loss = claim.loss
             assert loss is not None
             redis_logger.error('%s', loss)
@@ -218,7 +227,7 @@ class ClaimCarrier(_redis_mail.RedisMail):
     def end(self, cause: str) -> None:
         """The connection is gone; every hold in it is lost."""
         with self.mutex:
-            self.is_over = True
+            self.is_over = self._has_ended = True
             self.cause = self.cause or cause
             for claim in list(self.claims.values()):
                 if claim.hold.session_ended() is not None:

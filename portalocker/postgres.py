@@ -225,14 +225,7 @@ class PostgresLock(
             )
         self._holdings.note_user()
         self._was_lost = False
-        hold = _postgres_session.Hold(
-            str(self.name),
-            self._key,
-            self._verbs,
-            is_shared=self._is_shared,
-            on_lost=self._on_lost,
-            interrupt_on_lost=self._interrupt_on_lost,
-        )
+        hold = self._new_hold()
         try:
             is_held = self._enter_and_take(hold, deadline)
             if is_held:
@@ -242,6 +235,16 @@ class PostgresLock(
                 _give_back(hold)
             raise
         return is_held
+
+    def _new_hold(self) -> _postgres_session.Hold:
+        return _postgres_session.Hold(
+            str(self.name),
+            self._key,
+            self._verbs,
+            is_shared=self._is_shared,
+            on_lost=self._on_lost,
+            interrupt_on_lost=self._interrupt_on_lost,
+        )
 
     def _enter_and_take(
         self,

@@ -110,8 +110,9 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         `'immediate'`: a holder whose connection is gone holds no more.
         `'safe'`: it holds until its lease is over, for it may not know yet.
     `on_lost`
-        called with the `LockLostError`, once, on the thread of the session,
-        where a lock is lost while it is held. It must be quick: it keeps
+        called with the `LockLostError`, once, on the thread of the session
+        (or, where that has ended, by `release()`), where a lock is lost
+        while it is held. It must be quick: it keeps
         other locks of this process from being renewed.
     `interrupt_on_lost`
         raise `KeyboardInterrupt` in the main thread as well.

@@ -23,9 +23,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .postgres import AsyncPostgresLock
     from .redis import AsyncRedisLock
 
 __all__ = [
+    'AsyncPostgresLock',
     'AsyncRedisLock',
     'BoundedSemaphore',
     'FileLock',
@@ -42,4 +44,8 @@ def __getattr__(name: str) -> Any:
         from .redis import AsyncRedisLock
 
         return AsyncRedisLock
+    if name == 'AsyncPostgresLock':  # it needs the postgres extra
+        from .postgres import AsyncPostgresLock
+
+        return AsyncPostgresLock
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

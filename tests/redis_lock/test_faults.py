@@ -30,7 +30,7 @@ from test_redis_lock import (
     kill_session,
 )
 
-from portalocker import _redis_claims, exceptions
+from portalocker import _redis_claims, _redis_plan, exceptions
 from portalocker.redis import RedisLock, close_sessions
 
 redis = pytest.importorskip('redis')
@@ -220,6 +220,24 @@ class TestNetwork:
             lock.release()
         with RedisLock(channel, client, timeout=0):
             pass
+
+    def test_f4_loss_between_the_end_of_the_session_and_the_release_is_told(
+        self, client: Any, channel: str
+    ) -> None:
+        options: dict[str, Any] = {}
+        told = told_by(options)
+        lock = RedisLock(channel, client, **options).acquire()
+        claim = lock._end_one()
+        assert claim is not None
+        plan = _redis_plan.releasing(claim)
+        next(plan)  # the session carries it no longer ...
+        client.flushall()
+        close_sessions()  # ... and ends, before the answer comes
+        with pytest.raises(StopIteration) as answered:
+            plan.send(0)
+        with pytest.raises(exceptions.LockLostError):
+            lock._tell_if_lost(claim, was_held=answered.value.value)
+        assert told.is_set()
 
     @pytest.mark.parametrize('toward', [BOTH, CLIENT, SERVER])
     def test_f5_f6_silence_ends_belief_before_others_come(
