@@ -59,6 +59,8 @@ class Hold(_holdings.Holding):
         # The session, from the grant on
         self.session: Session | None = None
         self.is_let_go = False
+        # Its lock object is gone
+        self.is_forgotten = False
         # Something to read there ends the wait for the lock
         self.waker: Any = None
         # Why it was lost; a hold that was lost stays lost

@@ -206,6 +206,7 @@ class PostgresLock(
     def __del__(self) -> None:
         """A lock object that nobody refers to holds nothing."""
         for hold in self.__dict__.get('_holdings', {}).values():
+            hold.is_forgotten = True
             hold.session.endpoint.watch.post(
                 lambda hold=hold: _give_back(hold)
             )
@@ -280,8 +281,11 @@ class PostgresLock(
         deadline: _deadline.Deadline | None,
     ) -> bool:
         for held in session.holds:
-            if held.key == hold.key and not (
-                held.is_shared and hold.is_shared
+            # what nobody refers to is about to be given back
+            if (
+                held.key == hold.key
+                and not held.is_forgotten
+                and not (held.is_shared and hold.is_shared)
             ):
                 if deadline is None:
                     return False

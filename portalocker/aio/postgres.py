@@ -295,54 +295,59 @@ async def _in_thread(
 ) -> Any:
     """Do it in a thread, in the name of the task; it always comes to an end.
 
-    Where the task is cancelled, `abandon()` hurries the job, and `undo()`
-    takes it back in a thread if it succeeded all the same.
+    A task that is cancelled calls `abandon()`, and `undo()` after a success.
     """
-    acting = _as_task()
-    outcome: list[tuple[Any, BaseException | None]] = []
-    is_done = anyio.Event()
-
-    def run() -> None:
-        try:
-            with acting:
-                outcome.append((job(), None))
-        except BaseException as failure:  # noqa: BLE001 - the task raises it
-            outcome.append((None, failure))
-
-    async def work() -> None:
-        with anyio.CancelScope(shield=True):
-            await _run_in_worker(run)
-        is_done.set()
-
+    errand = _Errand(job)
     try:
         async with anyio.create_task_group() as group:
-            group.start_soon(work)
+            group.start_soon(errand.run)
             try:
-                await is_done.wait()
+                await errand.is_done.wait()
             except BaseException:
                 if abandon is not None:
                     abandon()
                 raise
     except BaseException:
-        if undo is not None and outcome and outcome[0][1] is None:
-            job = undo
-            with anyio.CancelScope(shield=True):
-                await _run_in_worker(run)
+        if undo is not None and errand.has_succeeded:
+            await _Errand(undo).run()
         raise
-    result, failure = outcome[0]
-    if failure is None:
-        return result
-    outcome.clear()
-    try:
-        raise failure
-    finally:
-        del failure  # its traceback leads here
+    return errand.take_result()
 
 
-async def _run_in_worker(run: Callable[[], None]) -> None:
-    """As many at a time as have connections to wait in."""
-    limiter = anyio.CapacityLimiter(math.inf)
-    await anyio.to_thread.run_sync(run, limiter=limiter)
+class _Errand:
+    """A job for a thread, in the name of the running task."""
+
+    def __init__(self, job: Callable[[], Any]) -> None:
+        self._job = job
+        self._acting = _as_task()
+        self._result: Any = None
+        self._failure: BaseException | None = None
+        self.has_succeeded = False
+        self.is_done = anyio.Event()
+
+    async def run(self) -> None:
+        with anyio.CancelScope(shield=True):
+            # as many at a time as have connections to wait in
+            limiter = anyio.CapacityLimiter(math.inf)
+            await anyio.to_thread.run_sync(self._run, limiter=limiter)
+        self.is_done.set()
+
+    def _run(self) -> None:
+        try:
+            with self._acting:
+                self._result = self._job()
+            self.has_succeeded = True
+        except BaseException as failure:  # noqa: BLE001 - the task raises it
+            self._failure = failure
+
+    def take_result(self) -> Any:
+        failure, self._failure = self._failure, None
+        if failure is None:
+            return self._result
+        try:
+            raise failure
+        finally:
+            del failure  # its traceback leads here
 
 
 def _call_soon() -> Callable[..., object]:

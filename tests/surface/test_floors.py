@@ -32,6 +32,7 @@ DOORS = {
     'postgres.py': {'psycopg'},
     '_postgres_*.py': {'psycopg'},
     'aio/redis.py': {'redis'},
+    'aio/postgres.py': {'psycopg'},
     'aio/*': {'anyio'},
     'exporters/*': {'opentelemetry', 'prometheus_client', 'torch'},
     '_windows_lockers.py': {
