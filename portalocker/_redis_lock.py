@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from . import (
     _after_fork,
+    _copies,
     _redis_claims,
     _redis_core,
     _redis_plan,
@@ -20,8 +21,14 @@ if TYPE_CHECKING:
 _CLIENT_OPTIONS = {'health_check_interval': 10, 'decode_responses': True}
 
 
-class RedisLockState:
+# What a forked child keeps of its parent's clients
+_clients_of_parent: list[Any] = []
+
+
+class RedisLockState(_copies.StartsReleased):
     """Who holds through this object, and what it asks the server for."""
+
+    _of_the_hold = frozenset({'_claims', '_last_claim', '_session'})
 
     connection: Any
     reentrant: bool
@@ -41,6 +48,9 @@ class RedisLockState:
             **(redis_kwargs or {}),
         }
         self.on_lost = on_lost
+        self._start_released()
+
+    def _start_released(self) -> None:
         # Claimant -> claim, or a placeholder while it is being acquired
         self._claims: dict[object, Any] = {}
         # The last hold, for those who ask what became of it
@@ -182,6 +192,11 @@ class RedisLockState:
     def _forget_parent(self) -> None:
         self._claims = {}
         self._last_claim = self._session = None
+        if self.close_connection and self.connection is not None:
+            # our own client. Were it collected, its sockets would be taken
+            # out of what the event loop of the parent waits for
+            _clients_of_parent.append(self.connection)
+            self.connection = None
 
 
 def mode_of(flags: constants.LockFlags, limit: int) -> str:

@@ -74,7 +74,7 @@ def pytest_terminal_summary(
 
 
 # Idle workers of anyio and trio, which end by themselves
-_KEPT_BY_EVENT_LOOPS = ('AnyIO worker thread', 'Trio thread')
+_KEPT_BY_EVENT_LOOPS = ('AnyIO worker thread', 'Trio thread', 'asyncio_')
 
 
 def _children() -> set[int | None]:

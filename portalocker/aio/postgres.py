@@ -12,6 +12,7 @@ both extras: `pip install "portalocker[aio,postgres]"`.
 
 from __future__ import annotations
 
+import copy
 import math
 import socket
 import sys
@@ -194,6 +195,9 @@ class AsyncPostgresLock:
         found: tuple[holder.RemoteHolder, ...]
         found = await _in_thread(self._lock.waiters)
         return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, '_lock': copy.copy(self._lock)}
 
     async def __aenter__(self) -> Self:
         return await self.acquire()

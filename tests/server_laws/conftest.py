@@ -119,6 +119,12 @@ def _start_postgresql() -> Any:
 
 @pytest.fixture(scope='session')
 def _servers() -> Iterator[dict[str, Any]]:
+    import asyncio
+
+    import loops
+
+    # the loop of this thread keeps the thread that opens sessions
+    loops.runner().run(lambda: asyncio.to_thread(int))
     servers = {
         'valkey': _start_valkey(),
         'postgresql': _start_postgresql(),

@@ -149,11 +149,7 @@ KIND_OF = {kind.name: kind for kind in KINDS}
 GROUPS = {
     'readers': ('redis_shared', 'redis_task_shared', 'postgres_shared'),
     'exclusive': tuple(kind.name for kind in KINDS if not kind.is_shared),
-    'tasks': ('redis_task', 'redis_task_shared', 'postgres_task'),
-    'on_redis': tuple(kind.name for kind in KINDS if kind.engine == 'valkey'),
-    'on_postgresql': tuple(
-        kind.name for kind in KINDS if kind.engine == 'postgresql'
-    ),
+    'redis_tasks': ('redis_task', 'redis_task_shared'),
 }
 
 #: law -> (locks it runs against, locks it is not for -> why)
