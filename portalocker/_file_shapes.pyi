@@ -7,8 +7,9 @@ from typing import IO, AnyStr, Self, TypeAlias, overload
 from _typeshed import BytesPath as BytesPath
 from _typeshed import OpenBinaryMode as OpenBinaryMode
 from _typeshed import OpenTextMode as OpenTextMode
-from _typeshed import ReadableBuffer, WriteableBuffer
+from _typeshed import ReadableBuffer
 from _typeshed import StrPath as StrPath
+from _typeshed import WriteableBuffer as WriteableBuffer
 
 AnyPath: TypeAlias = StrPath | BytesPath
 

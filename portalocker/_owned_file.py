@@ -236,6 +236,8 @@ class _TemporaryFileWrapper(FileOf[AnyStr]):
     # holds the descriptor until somebody takes it: to close it, or for a
     # file object
     _unused: tuple[()] | list[int] = ()
+    file: Any
+    name: Any
 
     def __init__(
         self,

@@ -33,7 +33,7 @@ class pin:  # noqa: N801 - a verb to those who write `with`
     True
     """
 
-    fd = -1
+    fd: int = -1
 
     def __init__(
         self, path: str | bytes | os.PathLike[str] | os.PathLike[bytes]

@@ -20,11 +20,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
-    from typing import Any, TypedDict, Unpack
+    from typing import (
+        Any,
+        Generic,
+        Literal,
+        TypeAlias,
+        TypedDict,
+        TypeVar,
+        Unpack,
+        overload,
+    )
 
     from ._publication_draft import Draft
 
-    AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+    AnyPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
     class Options(TypedDict, total=False):
         overwrite: bool
@@ -39,6 +48,20 @@ if TYPE_CHECKING:
         errors: str | None
         newline: str | None
 
+    HandleT = TypeVar('HandleT', bound=io.IOBase)
+
+    class _WriterOf(Generic[HandleT]):
+        """What can be subscripted with the type of its file."""
+
+else:
+
+    class _WriterOf:
+        """What can be subscripted with the type of its file."""
+
+        __class_getitem__ = classmethod(type(list[int]))
+
+    HandleT = None
+
 
 _ALL_KINDS = _publication_attributes.KINDS_OF_ATTRIBUTES
 _DURABILITIES = ('file', 'full', 'data')
@@ -50,7 +73,7 @@ _OLD_FILE_FLAGS = (
 )
 
 
-class open_atomic:  # noqa: N801 - a verb to those who write `with`
+class open_atomic(_WriterOf[HandleT]):  # noqa: N801 - as `open` is
     """Write a file that appears whole under its name, or not at all.
 
     A context manager that gives the file to write to; leaving the block
@@ -94,6 +117,31 @@ class open_atomic:  # noqa: N801 - a verb to those who write `with`
     _draft: Draft | None = None
     # the file that will be replaced, as it was found
     _found: os.stat_result | None = None
+    _handle: Any
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: open_atomic[io.BufferedWriter],
+            filename: AnyPath,
+            binary: Literal[True] = True,
+            **options: Unpack[Options],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: open_atomic[io.TextIOWrapper],
+            filename: AnyPath,
+            binary: Literal[False],
+            **options: Unpack[TextOptions],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: open_atomic[Any],
+            filename: AnyPath,
+            binary: bool = True,
+            **options: Unpack[TextOptions],
+        ) -> None: ...
 
     def __init__(
         self,
@@ -150,7 +198,7 @@ class open_atomic:  # noqa: N801 - a verb to those who write `with`
                 f'not {self.mode!r}'
             )
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> HandleT:
         if self._draft is not None:
             raise RuntimeError(
                 f'cannot write {self.filename!r}: already entered'
@@ -177,7 +225,7 @@ class open_atomic:  # noqa: N801 - a verb to those who write `with`
         try:
             # closefd: whoever closes the handle leaves us the descriptor
             self._raw = io.FileIO(fd, 'wb', closefd=False)
-            self._handle: Any = io.BufferedWriter(self._raw)
+            self._handle = io.BufferedWriter(self._raw)
             if not self.binary:
                 self._encode()
         except BaseException:
@@ -185,7 +233,7 @@ class open_atomic:  # noqa: N801 - a verb to those who write `with`
             raise
         self._fork_count = _after_fork.fork_count
         self._draft = draft
-        return self._handle
+        return self._handle  # type: ignore[no-any-return]
 
     def _encode(self) -> None:
         encoding, errors, newline = self._encoding

@@ -10,9 +10,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import Any, AnyStr, Self, overload
+    from typing import Any, AnyStr, Self
 
-    from ._file_shapes import AnyPath, FileOf, OpenBinaryMode, OpenTextMode
+    from ._file_shapes import (
+        FileOf,
+        WriteableBuffer,
+    )
 else:
     from ._owned_file import FileOf
 
@@ -68,51 +71,6 @@ class SpooledFile(FileOf[AnyStr]):
     _file: Any = None
     _is_text = False
     _rolled = False
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __init__(
-            self: SpooledFile[str],
-            max_size: int,
-            mode: OpenTextMode,
-            buffering: int = -1,
-            encoding: str | None = None,
-            newline: str | None = None,
-            suffix: str | bytes | None = None,
-            prefix: str | bytes | None = None,
-            dir: AnyPath | None = None,
-            *,
-            errors: str | None = None,
-        ) -> None: ...
-        @overload
-        def __init__(
-            self: SpooledFile[str],
-            max_size: int = 0,
-            *,
-            mode: OpenTextMode,
-            buffering: int = -1,
-            encoding: str | None = None,
-            newline: str | None = None,
-            suffix: str | bytes | None = None,
-            prefix: str | bytes | None = None,
-            dir: AnyPath | None = None,
-            errors: str | None = None,
-        ) -> None: ...
-        @overload
-        def __init__(
-            self: SpooledFile[bytes],
-            max_size: int = 0,
-            mode: OpenBinaryMode = 'w+b',
-            buffering: int = -1,
-            encoding: str | None = None,
-            newline: str | None = None,
-            suffix: str | bytes | None = None,
-            prefix: str | bytes | None = None,
-            dir: AnyPath | None = None,
-            *,
-            errors: str | None = None,
-        ) -> None: ...
 
     def __init__(
         self,
@@ -289,21 +247,34 @@ class SpooledFile(FileOf[AnyStr]):
         warn(f'Unclosed file {self!r}', ResourceWarning, 2, self)
         file.close()
 
-    detach = _delegate('detach')
-    flush = _delegate('flush')
-    isatty = _delegate('isatty')
-    read1 = _delegate('read1')
-    readable = _delegate('readable')
-    readinto = _delegate('readinto')
-    readinto1 = _delegate('readinto1')
-    readline = _delegate('readline')
-    readlines = _delegate('readlines')
-    seekable = _delegate('seekable')
-    tell = _delegate('tell')
-    writable = _delegate('writable')
-    encoding = _delegated('encoding')
-    errors = _delegated('errors')
-    newlines = _delegated('newlines')
+    if TYPE_CHECKING:
+
+        def detach(self) -> Any: ...
+        def read1(self, size: int = ..., /) -> bytes: ...
+        def readinto1(self, buffer: WriteableBuffer, /) -> int: ...
+        @property
+        def encoding(self) -> str: ...
+        @property
+        def errors(self) -> str | None: ...
+        @property
+        def newlines(self) -> str | tuple[str, ...] | None: ...
+
+    else:
+        detach = _delegate('detach')
+        flush = _delegate('flush')
+        isatty = _delegate('isatty')
+        read1 = _delegate('read1')
+        readable = _delegate('readable')
+        readinto = _delegate('readinto')
+        readinto1 = _delegate('readinto1')
+        readline = _delegate('readline')
+        readlines = _delegate('readlines')
+        seekable = _delegate('seekable')
+        tell = _delegate('tell')
+        writable = _delegate('writable')
+        encoding = _delegated('encoding')
+        errors = _delegated('errors')
+        newlines = _delegated('newlines')
 
 
 # a base class of the interpreter's own costs as much as all the rest here

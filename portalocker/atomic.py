@@ -26,7 +26,12 @@ from ._publication import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Literal, TypeAlias, TypeVar, Unpack, overload
+
+    from ._publication import Options
+
+    Bytes: TypeAlias = bytes | bytearray | memoryview
+    BytesT = TypeVar('BytesT', bound=Bytes)
 
 __all__ = [
     'open_atomic',
@@ -45,6 +50,33 @@ _OTHERS_BITS = stat.S_IRWXG | stat.S_IRWXO
 _MARK = _living_directory.MARK
 _REPLACEABLE = {stat.S_IFDIR, stat.S_IFLNK}
 _TRIES = 100  # somebody else makes and removes what we replace
+
+
+if TYPE_CHECKING:
+
+    @overload
+    def update_atomic(
+        filename: str | os.PathLike[str],
+        change: Callable[[bytes], BytesT],
+        binary: Literal[True] = True,
+        *,
+        default: bytes | None = None,
+        timeout: float | None = None,
+        **options: Unpack[Options],
+    ) -> BytesT: ...
+    @overload
+    def update_atomic(
+        filename: str | os.PathLike[str],
+        change: Callable[[str], str],
+        binary: Literal[False],
+        *,
+        default: str | None = None,
+        timeout: float | None = None,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+        **options: Unpack[Options],
+    ) -> str: ...
 
 
 def update_atomic(

@@ -273,6 +273,29 @@ def _check_collision(error: OSError, dir: Any, attempt: int) -> None:
         ) from error
 
 
+def _create(
+    where: tuple[Any, Any, Any, type],
+    event: str,
+    make: Callable[[Any], Any],
+    attempt: int = 0,
+) -> tuple[Any, Any]:
+    """Return what `make` makes of the first path that is free, and that."""
+    prefix, suffix, dir, output_type = where
+    head = _head(dir, prefix)
+    names = _get_candidate_names()
+    while True:
+        name: Any = next(names)
+        if output_type is bytes:
+            name = _os.fsencode(name)
+        path = head + name + suffix
+        _sys.audit(event, path)
+        try:
+            return make(path), path
+        except OSError as error:
+            attempt += 1
+            _check_collision(error, dir, attempt)
+
+
 def _mkstemp_inner(
     dir: Any,
     pre: Any,
@@ -282,19 +305,12 @@ def _mkstemp_inner(
     attempt: int = 0,
 ) -> tuple[int, Any]:
     """Create a file of a new name; return descriptor and absolute path."""
-    head = _head(dir, pre)
-    names = _get_candidate_names()
-    while True:
-        name: Any = next(names)
-        if output_type is bytes:
-            name = _os.fsencode(name)
-        file = head + name + suf
-        _sys.audit('tempfile.mkstemp', file)
-        try:
-            return _os.open(file, flags, 0o600), file
-        except OSError as error:
-            attempt += 1
-            _check_collision(error, dir, attempt)
+
+    def make(path: Any) -> int:
+        return _os.open(path, flags, 0o600)
+
+    where = (pre, suf, dir, output_type)
+    return _create(where, 'tempfile.mkstemp', make, attempt)
 
 
 def _open_new(
@@ -401,31 +417,8 @@ def mkdtemp(suffix: Any = None, prefix: Any = None, dir: Any = None) -> Any:
     def make(path: Any) -> None:
         _os.mkdir(path, 0o700)
 
-    return _make_directory(suffix, prefix, dir, make, attempt)[0]
-
-
-def _make_directory(
-    suffix: Any,
-    prefix: Any,
-    dir: Any,
-    make: Callable[[Any], Any],
-    attempt: int = 0,
-) -> tuple[Any, Any]:
-    """Make a directory of a new name; return the path, and what `make` did."""
-    prefix, suffix, dir, output_type = _sanitize_params(prefix, suffix, dir)
-    head = _head(dir, prefix)
-    names = _get_candidate_names()
-    while True:
-        name: Any = next(names)
-        if output_type is bytes:
-            name = _os.fsencode(name)
-        path = head + name + suffix
-        _sys.audit('tempfile.mkdtemp', path)
-        try:
-            return path, make(path)
-        except OSError as error:
-            attempt += 1
-            _check_collision(error, dir, attempt)
+    where = _sanitize_params(prefix, suffix, dir)
+    return _create(where, 'tempfile.mkdtemp', make, attempt)[1]
 
 
 def _exists(path: Any) -> bool:
@@ -705,6 +698,52 @@ class SpooledTemporaryFile(_SpooledFile[AnyStr]):
     5
     """
 
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: SpooledTemporaryFile[str],
+            max_size: int,
+            mode: OpenTextMode,
+            buffering: int = -1,
+            encoding: str | None = None,
+            newline: str | None = None,
+            suffix: str | bytes | None = None,
+            prefix: str | bytes | None = None,
+            dir: AnyPath | None = None,
+            *,
+            errors: str | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: SpooledTemporaryFile[str],
+            max_size: int = 0,
+            *,
+            mode: OpenTextMode,
+            buffering: int = -1,
+            encoding: str | None = None,
+            newline: str | None = None,
+            suffix: str | bytes | None = None,
+            prefix: str | bytes | None = None,
+            dir: AnyPath | None = None,
+            errors: str | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: SpooledTemporaryFile[bytes],
+            max_size: int = 0,
+            mode: OpenBinaryMode = 'w+b',
+            buffering: int = -1,
+            encoding: str | None = None,
+            newline: str | None = None,
+            suffix: str | bytes | None = None,
+            prefix: str | bytes | None = None,
+            dir: AnyPath | None = None,
+            *,
+            errors: str | None = None,
+        ) -> None: ...
+        def __init__(self, *args: Any, **options: Any) -> None: ...
+
     def _open_file(self) -> Any:
         return TemporaryFile(**self._TemporaryFileArgs)
 
@@ -783,7 +822,8 @@ class TemporaryDirectory(_OwnedDirectory[AnyStr]):
                 prefix = head
                 if _infer_return_type(suffix, dir) is bytes:
                     prefix = _os.fsencode(prefix)
-            name, fd = _make_directory(suffix, prefix, dir, make)
+            where = _sanitize_params(prefix, suffix, dir)
+            fd, name = _create(where, 'tempfile.mkdtemp', make)
         self._own(name, fd, ignore_cleanup_errors, delete)
 
 

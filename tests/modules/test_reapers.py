@@ -533,16 +533,21 @@ def test_system_sweeps_nothing_that_somebody_holds(
     place.mkdir()
     (tmp_path / 'sweep.conf').write_text(f'e {place} - - - 0\n')
     (place / 'old').touch()
+    for name in ('old directory', 'pinned'):
+        (place / name).mkdir()
+        (place / name / 'file').touch()
     with (
         _alive(lambda: _hold_semaphore(place)),
         _alive(lambda: _hold_temporary(place)),
         _alive(lambda: _hold_directory(place)),
+        portalocker_tempfile.pin(place / 'pinned'),
     ):
         subprocess.run(
             [sweeper, '--clean', str(tmp_path / 'sweep.conf')], check=True
         )
         left = _names(place)
-        assert 'old' not in left
+        assert not {'old', 'old directory'} & set(left)
+        assert _names(place / 'pinned') == ['file']
         assert {'x.00.lock', 'x.lock'} <= set(left)
         assert any(name.startswith('portalocker-') for name in left)
         with pytest.raises(portalocker.AlreadyLocked):
