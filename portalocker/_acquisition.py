@@ -384,15 +384,18 @@ class Contender:
 
     def pause(self, seconds: float) -> None:
         """Sleep until the file may be free, or for `seconds`."""
-        assert self._place is not None
-        self._has_waited = True
-        self._place.wait(seconds)
+        self._place_to_wait().wait(seconds)
 
     def naps(self, seconds: float) -> Generator[_wakeup.Nap, bool, None]:
         """The sleeps of `pause()`, for whoever sleeps in another way."""
+        return self._place_to_wait().naps(seconds)
+
+    def _place_to_wait(self) -> _wakeup.Place:
         assert self._place is not None
-        self._has_waited = True
-        return self._place.naps(seconds)
+        if not self._has_waited:
+            self._has_waited = True
+            _wakeup.note_crowd(self._door._path)
+        return self._place
 
     def _gives_way(self) -> bool:
         place = self._place
@@ -453,7 +456,8 @@ class Contender:
     def _come_in(self) -> _wakeup.Turn | None:
         place, self._place = self._place, None
         assert place is not None
-        _wakeup.note_crowd(self._door._path, self._has_waited)
+        if not self._has_waited:
+            _wakeup.note_quiet(self._door._path)
         turn = place.got_in()
         if not self._is_shared:
             return turn

@@ -78,19 +78,21 @@ def is_orderly(fd: int, device: int) -> bool:
 has_lines = _is_orderly.get
 
 
-def note_crowd(path: Any, had_to_wait: bool) -> None:
-    """Remember for the next time whether there was a line at `path`."""
-    if had_to_wait:
-        crowded[path] = _TIMES_IN_LINE
-        if len(crowded) > _MOST_CROWDED:
-            for oldest in list(crowded)[:1]:
-                crowded.pop(oldest, None)
+def note_crowd(path: Any) -> None:
+    """Remember for the next time that we had to wait at `path`."""
+    crowded[path] = _TIMES_IN_LINE
+    if len(crowded) > _MOST_CROWDED:
+        for oldest in list(crowded)[:1]:
+            crowded.pop(oldest, None)
+
+
+def note_quiet(path: Any) -> None:
+    """Remember that nobody was before us there."""
+    times = crowded.get(path, 0) - 1
+    if times > 0:
+        crowded[path] = times
     else:
-        times = crowded.get(path, 0) - 1
-        if times > 0:
-            crowded[path] = times
-        else:
-            crowded.pop(path, None)
+        crowded.pop(path, None)
 
 
 class Turn:

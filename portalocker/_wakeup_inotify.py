@@ -196,17 +196,14 @@ class Instance:
                 elif _wakeup_poll.wait_readable(self.fd, remaining):
                     if len(self._parked) == 1:
                         # Nobody else sleeps: what it says can wait
-                        return self._leave_unread()
+                        self._has_unread = True
+                        return True
                     with self._mutex:
                         self._read()
         finally:
             self._step_down(interest)
         was_woken, interest.is_woken = interest.is_woken, False
         return was_woken
-
-    def _leave_unread(self) -> bool:
-        self._has_unread = True
-        return True
 
     def _step_down(self, interest: Interest) -> None:
         with self._mutex:

@@ -251,10 +251,10 @@ def test_a_contender_whose_file_is_always_replaced_fails_like_any_other(
 
 
 def test_a_crowd_is_forgotten_after_a_while_without_waiting() -> None:
-    _wakeup.note_crowd('path', True)
+    _wakeup.note_crowd('path')
     times = 0
     while 'path' in _wakeup.crowded:
-        _wakeup.note_crowd('path', False)
+        _wakeup.note_quiet('path')
         times += 1
         assert times <= 100
     assert times > 1
@@ -262,10 +262,10 @@ def test_a_crowd_is_forgotten_after_a_while_without_waiting() -> None:
 
 def test_few_crowded_paths_are_remembered() -> None:
     for n in range(_wakeup._MOST_CROWDED + 10):
-        _wakeup.note_crowd(n, True)
+        _wakeup.note_crowd(n)
     assert len(_wakeup.crowded) <= _wakeup._MOST_CROWDED
     assert 0 not in _wakeup.crowded
-    _wakeup.note_crowd('never seen', False)
+    _wakeup.note_quiet('never seen')
     assert 'never seen' not in _wakeup.crowded
 
 
