@@ -16,6 +16,7 @@ from . import (
     _after_fork,
     _copies,
     _deadline,
+    _file_door,
     _holdings,
     _listening,
     _opening,
@@ -28,7 +29,7 @@ from . import (
     constants,
     exceptions,
     holder,
-    portalocker,
+    portalocker,  # noqa: F401 - users rebind what is in it through us
 )
 
 TYPE_CHECKING = False
@@ -169,7 +170,7 @@ class LockBase:
         """
 
 
-class Lock(_copies.StartsReleased, LockBase):
+class Lock(_copies.StartsReleased, _file_door.FileDoor, LockBase):
     """A lock on the file at a path, between processes and threads.
 
     Who waits is woken when the holder lets go, or dies, and is served first
@@ -211,8 +212,6 @@ class Lock(_copies.StartsReleased, LockBase):
     _is_counted = True
     counter_name: str | None = None
 
-    #: whether a shared lock lets in first whoever waits for an exclusive one
-    _gives_way = False
     # A timeout that nobody gave: no reason to warn
     _default_timeout: float | None = None
     # Who holds: threads
@@ -230,31 +229,18 @@ class Lock(_copies.StartsReleased, LockBase):
         **file_open_kwargs: Any,
     ) -> None:
         super().__init__(timeout, check_interval, fail_when_locked)
-        self.filename: str = _opening.path_text(filename)
-        self._path = _opening.absolute_path(self.filename)
-        self.truncate: bool = 'w' in mode
-        self.mode: str = mode.replace('w', 'a')
-        self._open_mode = mode
-        self.flags = flags
-        # What one attempt asks for: it never waits in the system
-        self._is_blocking = not int(flags) & constants.LOCK_NB
-        self._attempt_flags = flags
-        if self._is_blocking:
-            self._attempt_flags = flags | constants.LockFlags.NON_BLOCKING
-        self._is_shared = bool(int(flags) & constants.LOCK_SH)
-        self.file_open_kwargs = file_open_kwargs
+        self._lead_to(filename, mode, flags, file_open_kwargs)
         self._start_released()
         if timeout is not None and timeout != self._default_timeout:
             self._warn_if_timeout_is_useless()
 
     def _start_released(self) -> None:
         self._holdings = self._new_holdings()
-        self._open_kwargs = self.file_open_kwargs
-        if self.truncate:
-            # Only the holder may truncate: open the file as it is
-            opener = _opening.intact_opener(self._open_kwargs.get('opener'))
-            self._open_kwargs = {**self._open_kwargs, 'opener': opener}
+        self._work_out()
         _after_fork.forget_in_child(self)
+
+    def _is_in_use(self) -> bool:
+        return bool(self._holdings)
 
     def acquire(
         self,
@@ -385,29 +371,6 @@ class Lock(_copies.StartsReleased, LockBase):
                 holding.turn.clean_up()
             holding.stop_counting()
             _after_fork.forget_handle_in_child(holding.fh)
-
-    def _get_fh(self) -> IO[Any]:
-        """Open the file."""
-        if self._open_kwargs:
-            return open(self._path, self._open_mode, **self._open_kwargs)
-        return open(self._path, self._open_mode)
-
-    def _get_lock(self, fh: IO[Any]) -> IO[Any]:
-        """Try to lock the open file, without waiting."""
-        try:
-            portalocker.lock(fh, self._attempt_flags)
-        except (exceptions.LockException, RuntimeError, TypeError):
-            raise
-        except Exception as error:  # whatever LOCKER raises
-            raise exceptions.LockException(error) from error
-        return fh
-
-    def _prepare_fh(self, fh: IO[Any]) -> IO[Any]:
-        """Make the locked file ready for its holder."""
-        if self.truncate:
-            fh.seek(0)
-            fh.truncate(0)
-        return fh
 
     def _publish(self, fh: IO[Any], turn: Any) -> IO[Any]:
         """Make the hold known; nothing can fail after it."""
@@ -665,22 +628,25 @@ class PidFileLock(TemporaryFileLock):
         super().__init__(
             filename, timeout, check_interval, fail_when_locked, flags
         )
+
+    _of_the_hold = TemporaryFileLock._of_the_hold | {'_sidecar'}
+
+    def _work_out(self) -> None:
+        super()._work_out()
         if self._is_shared:
             raise ValueError(
                 f'cannot share the pid file {self.filename!r}: it names one '
                 'process'
             )
-
-    _of_the_hold = TemporaryFileLock._of_the_hold | {'_sidecar'}
-
-    def _start_released(self) -> None:
-        super()._start_released()
         self._sidecar = TemporaryFileLock(
             self.filename + '.lock', flags=self.flags
         )
         self._sidecar._has_warned = True  # that is our duty
         self._sidecar.counter_name = f'portalocker.{type(self).__name__}'
         self._sidecar._companions = (self._path,)
+
+    def _is_in_use(self) -> bool:
+        return self._sidecar._is_in_use()
 
     def acquire(
         self,

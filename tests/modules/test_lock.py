@@ -1023,3 +1023,88 @@ def test_a_subclass_of_users_works(path: pathlib.Path) -> None:
     lock.acquire()
     assert lock.read() == b'data'
     lock.release()
+
+
+# options that are assigned
+
+
+def test_assigned_options_count_from_the_next_acquire(
+    tmp_path: pathlib.Path,
+) -> None:
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    second.write_text('old')
+    lock = portalocker.Lock(first, 'a')
+    lock.filename = second
+    lock.mode = 'w'
+    assert (lock.filename, lock.mode, lock.truncate) == (
+        str(second),
+        'a',
+        True,
+    )
+    lock.file_open_kwargs = {'encoding': 'utf-16-le'}
+    with lock as fh:
+        fh.write('new')
+    assert second.read_bytes() == 'new'.encode('utf-16-le')
+    assert not first.exists()
+
+
+def test_assigned_flags_count_from_the_next_acquire(
+    tmp_path: pathlib.Path,
+) -> None:
+    path = tmp_path / 'lock'
+    shared = LockFlags.SHARED | LockFlags.NON_BLOCKING
+    lock = portalocker.Lock(path, 'a+')
+    lock.flags = shared
+    with lock, portalocker.Lock(path, 'a+', timeout=0, flags=shared):
+        assert lock.flags == shared
+
+
+@pytest.mark.parametrize(
+    ('option', 'value'),
+    [
+        ('filename', 'other'),
+        ('mode', 'r+'),
+        ('flags', LockFlags.SHARED),
+        ('file_open_kwargs', {'buffering': 1}),
+    ],
+)
+@pytest.mark.parametrize(
+    'kind',
+    [portalocker.Lock, portalocker.TemporaryFileLock, portalocker.PidFileLock],
+)
+def test_options_of_what_is_held_cannot_be_changed(
+    tmp_path: pathlib.Path, kind: type, option: str, value: object
+) -> None:
+    lock = kind(tmp_path / 'lock')
+    before = getattr(lock, option)
+    lock.acquire()
+    with pytest.raises(portalocker.LockException, match='it is held'):
+        setattr(lock, option, value)
+    assert getattr(lock, option) == before
+    lock.release()
+
+
+def test_a_pid_file_takes_its_lock_along(tmp_path: pathlib.Path) -> None:
+    lock = portalocker.PidFileLock(tmp_path / 'first.pid')
+    lock.filename = tmp_path / 'second.pid'
+    with lock:
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            'second.pid',
+            'second.pid.lock',
+        ]
+    with pytest.raises(ValueError, match='one process'):
+        lock.flags = LockFlags.SHARED | LockFlags.NON_BLOCKING
+    assert lock.flags == portalocker.utils.LOCK_METHOD
+    with lock.fail_closed():
+        assert lock.read_pid() is not None
+
+
+def test_a_copy_has_the_assigned_options(tmp_path: pathlib.Path) -> None:
+    lock = portalocker.Lock(tmp_path / 'first')
+    lock.filename, lock.mode = tmp_path / 'second', 'w'
+    twin = pickle.loads(pickle.dumps(lock))
+    assert (twin.filename, twin.mode, twin.truncate) == (
+        str(tmp_path / 'second'),
+        'a',
+        True,
+    )
