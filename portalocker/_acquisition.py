@@ -107,6 +107,12 @@ def is_at_its_path(door: AtPath, fh: Any, opened: os.stat_result) -> bool:
     return _file_identity.still_names(path, opened)
 
 
+# For a path that leads to another file each time: others take it and remove
+# it faster than we come
+_MOST_TRIES_AT_ONCE = 100
+_LAST_TRY_AT_ONCE = _MOST_TRIES_AT_ONCE - 1
+
+
 def open_and_try(
     door: Door, may_wait: bool
 ) -> tuple[Any, os.stat_result | None]:
@@ -114,13 +120,13 @@ def open_and_try(
 
     Gives the open file, with its status exactly if we have to wait for it.
     """
-    while True:
+    for n in range(_MOST_TRIES_AT_ONCE):
         fh = door._get_fh()
         try:
             fd = fh.fileno()
             opened = os.fstat(fd)
             if may_wait:
-                if must_wait(door, fd, opened):
+                if must_wait(door, fd, opened) or n == _LAST_TRY_AT_ONCE:
                     return fh, opened
             elif door._gives_way and writer_waits(fd, opened):
                 raise _contention()
@@ -135,6 +141,7 @@ def open_and_try(
         except BaseException:
             _opening.close_quietly(fh)
             raise
+    raise _contention()
 
 
 def open_descriptor_and_try(  # noqa: C901 - fewer frames
@@ -146,16 +153,19 @@ def open_descriptor_and_try(  # noqa: C901 - fewer frames
     """
     # Frames are avoided here: a free lock costs five system calls, and little
     # beside them
-    while True:
+    for n in range(_MOST_TRIES_AT_ONCE):
         try:
             fd = os.open(door._ready_path, door._open_flags, 0o666)
         except OSError:  # there is more to do, or to say
             fd = door._get_fh()
         try:
             if may_wait and (
-                _wakeup_queue.somebody_waits(fd)
-                if door._has_line and not _wakeup.crowded
-                else _must_wait_there(door, fd)
+                n == _LAST_TRY_AT_ONCE
+                or (
+                    _wakeup_queue.somebody_waits(fd)
+                    if door._has_line and not _wakeup.crowded
+                    else _must_wait_there(door, fd)
+                )
             ):
                 return fd, os.fstat(fd)
             is_usual = portalocker.LOCKER is portalocker._flock
@@ -187,20 +197,19 @@ def open_descriptor_and_try(  # noqa: C901 - fewer frames
         if is_there:
             return fd, None
         os.close(fd)
+    raise _contention()
 
 
 def _must_wait_there(door: DescriptorDoor, fd: int) -> bool:
-    """`must_wait`, which notes whether there are lines at all."""
-    device = os.fstat(fd).st_dev
+    """`must_wait`, and note whether waiters stand in line there."""
+    opened = os.fstat(fd)
     door._has_line = portalocker.uses_flock() and _wakeup.is_orderly(
-        fd, device
+        fd, opened.st_dev
     )
-    if door._path in _wakeup.crowded:
-        return True
-    return door._has_line and _wakeup_queue.somebody_waits(fd)
+    return must_wait(door, fd, opened)
 
 
-def must_wait(door: Door, fd: int, opened: os.stat_result) -> bool:
+def must_wait(door: AtPath, fd: int, opened: os.stat_result) -> bool:
     """Whether there is a line that we have to join."""
     if _wakeup.crowded and door._path in _wakeup.crowded:
         return True  # then we shall see

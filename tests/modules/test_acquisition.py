@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from portalocker import _acquisition, _pacing, _wakeup
+from portalocker import _acquisition, _pacing, _wakeup, filelock
+from portalocker import portalocker as module
 from portalocker.exceptions import AlreadyLocked, LockException
 
 if sys.platform == 'win32':
@@ -122,6 +123,47 @@ def test_a_stale_file_is_closed_and_opened_anew(
     assert len(door.opened) == 3
     assert os.path.samestat(os.fstat(fh.fileno()), os.stat(door._path))
     fh.close()
+
+
+def test_a_file_that_is_replaced_at_every_try_ends_the_wait_in_time(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = door._get_lock
+
+    def _get_lock(fh: Any) -> None:
+        real(fh)
+        os.unlink(door._path)
+        pathlib.Path(door._path).touch()
+
+    monkeypatch.setattr(door, '_get_lock', _get_lock)
+    with pytest.raises(AlreadyLocked):
+        _acquisition.open_and_try(door, may_wait=False)
+    assert all(fh.closed for fh in door.opened)
+    fh, opened = _acquisition.open_and_try(door, may_wait=True)
+    assert opened is not None
+    contender = _acquisition.Contender(door, fh, opened, is_shared=False)
+    with pytest.raises(AlreadyLocked):
+        contender.hold(ticking(SHORT))
+    assert all(fh.closed for fh in door.opened)
+
+
+@pytest.mark.parametrize('timeout', [0, SHORT])
+def test_the_same_with_bare_descriptors(
+    timeout: float, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / 'lock'
+
+    def lock_and_replace(fd: int, flags: int) -> None:
+        fcntl.flock(fd, flags)
+        if flags & fcntl.LOCK_EX:
+            path.unlink()
+            path.touch()
+
+    monkeypatch.setattr(module, 'LOCKER', lock_and_replace)
+    before = len(os.listdir('/dev/fd'))
+    with pytest.raises(filelock.Timeout):
+        filelock.FileLock(path, timeout=timeout).acquire()
+    assert len(os.listdir('/dev/fd')) == before
 
 
 @pytest.mark.parametrize(
