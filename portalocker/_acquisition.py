@@ -354,7 +354,7 @@ class Contender:
         self._has_waited = False
         self._is_last_try = False
         self._failure: exceptions.AlreadyLocked | None = None
-        # fh is open, and _place belongs to it, exactly while we contend
+        # fh is open, and _place belongs to it, while we contend
         self._fh = fh
         self._opened = opened
         self._place: _wakeup.Place | None = None
@@ -378,33 +378,35 @@ class Contender:
                 return self._fh, self._come_in()
             raise self._failure or _contention()
         except exceptions.AlreadyLocked as failure:
-            self._leave_line()
-            _opening.close_quietly(self._fh)
+            self.close()
             waited = time.perf_counter() - started
             explain(failure, [self._door._path, *self._also], waited)
             raise
         except BaseException:
-            self._leave_line()
-            _opening.close_quietly(self._fh)
+            self.close()
             raise
         finally:
             # Its traceback leads to us: a cycle would keep the handle open
             self._failure = None
 
+    def close(self) -> None:
+        """Give up, or give back what nobody was told of: nothing stays."""
+        self._leave_line()
+        fh, self._fh = self._fh, None
+        if fh is not None:
+            _opening.close_quietly(fh)
+
     def pause(self, seconds: float) -> None:
         """Sleep until the file may be free, or for `seconds`."""
-        self._place_to_wait().wait(seconds)
+        assert self._place is not None
+        self._has_waited = True
+        self._place.wait(seconds)
 
     def naps(self, seconds: float) -> Generator[_wakeup.Nap, bool, None]:
         """The sleeps of `pause()`, for whoever sleeps in another way."""
-        return self._place_to_wait().naps(seconds)
-
-    def _place_to_wait(self) -> _wakeup.Place:
         assert self._place is not None
-        if not self._has_waited:
-            self._has_waited = True
-            _wakeup.note_crowd(self._door._path)
-        return self._place
+        self._has_waited = True
+        return self._place.naps(seconds)
 
     def _gives_way(self) -> bool:
         place = self._place
@@ -456,6 +458,7 @@ class Contender:
             is_shared=self._is_shared,
             also=self._also,
         )
+        self._place.join()
 
     def _leave_line(self) -> None:
         place, self._place = self._place, None
@@ -463,11 +466,12 @@ class Contender:
             place.leave()
 
     def _come_in(self) -> _wakeup.Turn | None:
-        place, self._place = self._place, None
+        place = self._place
         assert place is not None
-        if not self._has_waited:
-            _wakeup.note_quiet(self._door._path)
+        note = _wakeup.note_crowd if self._has_waited else _wakeup.note_quiet
+        note(self._door._path)
         turn = place.got_in()
+        self._place = None
         if not self._is_shared:
             return turn
         # The next may be a reader as well

@@ -177,6 +177,8 @@ class Place:
         also: Iterable[str | os.PathLike[str]] = (),
     ) -> None:
         self._fd = fd
+        self._arrival = arrival
+        self._is_ordered = is_ordered
         self._is_shared = is_shared
         self._opened = opened
         self._also = also
@@ -191,18 +193,14 @@ class Place:
         self._first: int | None = None
         self._first_since = 0.0
         self._may_try = False
-        _after_fork.waiting.add(self)
-        try:
-            self._stand_in_line(arrival, is_ordered=is_ordered)
-        except BaseException:
-            self.leave()
-            raise
 
-    def _stand_in_line(self, arrival: int, *, is_ordered: bool) -> None:
+    def join(self) -> None:
+        """Get in line; whatever is raised, `leave()` undoes it."""
         fd, opened = self._fd, self._opened
-        if is_ordered and is_orderly(fd, opened.st_dev):
+        _after_fork.waiting.add(self)
+        if self._is_ordered and is_orderly(fd, opened.st_dev):
             self._ticket = _wakeup_queue.take_ticket(
-                fd, opened, arrival, is_shared=self._is_shared
+                fd, opened, self._arrival, is_shared=self._is_shared
             )
         # The first try comes when a wake-up would reach us
         self._may_try = not self._is_behind()
@@ -330,14 +328,15 @@ class Place:
         if instance is None:
             return False
         interest = _wakeup_inotify.Interest()
+        self._instance, self._interest = instance, interest
         try:
             instance.watch_open_file(interest, self._fd)
             for path in self._also:
                 instance.watch_path(interest, os.fsencode(path))
         except OSError:  # out of watches, or no /proc
+            self._instance = self._interest = None
             instance.forget(interest)
             return False
-        self._instance, self._interest = instance, interest
         return True
 
     def got_in(self) -> Turn:

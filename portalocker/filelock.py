@@ -108,9 +108,13 @@ class FileLock(BaseFileLock):
         wish: _filelock_waiting.Wish,
     ) -> tuple[int, Any]:
         contender = _acquisition.Contender(self, fd, opened, is_shared=False)
-        return _acquisition.follow(
-            self._attempts(contender, wish, opened), contender.pause
-        )
+        try:
+            return _acquisition.follow(
+                self._attempts(contender, wish, opened), contender.pause
+            )
+        except BaseException:  # a signal handler, after we had the lock
+            contender.close()
+            raise
 
     def _attempts(
         self,

@@ -350,7 +350,11 @@ class Lock(_copies.StartsReleased, _file_door.FileDoor, LockBase):
 
     def __enter__(self) -> IO[Any]:
         fh = self.acquire()
-        self._holdings.enter()
+        try:
+            self._holdings.enter()
+        except BaseException:  # a signal handler: there will be no __exit__
+            self.release()
+            raise
         return fh
 
     def __exit__(
@@ -378,11 +382,12 @@ class Lock(_copies.StartsReleased, _file_door.FileDoor, LockBase):
         holding.depth = self._first_depth
         try:
             self._prepare_fh(fh)
+            self._holdings.put(holding)
+            self.fh = fh
         except BaseException:
+            self._holdings.forget(holding)
             self._let_go(holding)
             raise
-        self._holdings.put(holding)
-        self.fh = fh
         return fh
 
     def _let_go(self, holding: _holdings.Holding) -> None:
@@ -569,10 +574,14 @@ class TemporaryFileLock(Lock):
 
     def _publish(self, fh: IO[Any], turn: Any) -> IO[Any]:
         super()._publish(fh, turn)
-        holding = self._holdings[self._holdings.claimant()]
-        holding.remains = _removal.Remains(
-            fh, self._path, self._companions, is_shared=self._is_shared
-        )
+        try:
+            holding = self._holdings[self._holdings.claimant()]
+            holding.remains = _removal.Remains(
+                fh, self._path, self._companions, is_shared=self._is_shared
+            )
+        except BaseException:
+            self.release()
+            raise
         return fh
 
     def _let_go(self, holding: _holdings.Holding) -> None:
@@ -872,8 +881,8 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
     def _keep(self, slot: Lock) -> None:
         with self._lock_mutex:
             if not self._has_place:
-                self.lock = slot
                 _sweeping.mark_held(slot.fh)
+                self.lock = slot
                 return
         # Another thread was faster with this very object
         slot.release()
@@ -901,7 +910,8 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
         return self.lock  # type: ignore[return-value]
 
     def _forget_parent(self) -> None:
-        self._lock_mutex = _thread.allocate_lock()
+        # Re-entrant: a signal handler may release
+        self._lock_mutex = _thread.RLock()
         self.lock = None
 
 

@@ -536,6 +536,7 @@ def test_a_place_without_watches_polls(
         place = _wakeup.Place(
             fh.fileno(), os.stat(paths[0]), 1, is_ordered=False
         )
+        place.join()
         assert place.may_try()
         assert not place.may_try()
         place.wait(LONG)
@@ -554,6 +555,7 @@ def test_after_a_close_a_place_tries_a_few_times_before_it_sleeps_again(
         place = _wakeup.Place(
             fh.fileno(), os.stat(paths[0]), 1, is_ordered=False
         )
+        place.join()
         close_one(paths[0])
         place.wait(LONG)
         slept: list[float] = []
@@ -568,6 +570,7 @@ def test_after_a_close_a_place_tries_a_few_times_before_it_sleeps_again(
 def test_the_child_of_a_place_forgets_it(paths: list[pathlib.Path]) -> None:
     fd = os.open(paths[0], os.O_RDWR)
     place = _wakeup.Place(fd, os.stat(paths[0]), 1, is_ordered=True)
+    place.join()
     keeper = os.dup(fd)
     place._forget_parent()
     assert _after_fork._parted.pop() == fd
@@ -588,12 +591,14 @@ def test_a_place_that_is_interrupted_as_it_is_taken_leaves_nothing(
 
     waiting = set(_after_fork.waiting)
     with open(paths[0], 'r+') as fh, open(paths[0]) as newcomer:
+        place = _wakeup.Place(
+            fh.fileno(), os.stat(paths[0]), 1, is_ordered=True
+        )
         with monkeypatch.context() as patch:
             patch.setattr(_wakeup_queue.Ticket, 'follow', interrupt)
             with pytest.raises(KeyboardInterrupt):
-                _wakeup.Place(
-                    fh.fileno(), os.stat(paths[0]), 1, is_ordered=True
-                )
+                place.join()
+        place.leave()
         assert not _wakeup_queue.somebody_waits(newcomer.fileno())
     assert _after_fork.waiting == waiting
 

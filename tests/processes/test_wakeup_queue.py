@@ -457,6 +457,7 @@ def test_whoever_follows_one_that_gave_up_does_not_pass_the_others(
                 fd, os.fstat(fd), time.monotonic_ns(), is_ordered=True
             )
             stack.callback(place.leave)
+            place.join()
             places.append(place)
         first, second, third = places
         assert first.may_try()
