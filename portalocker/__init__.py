@@ -158,7 +158,7 @@ def _redis_lock_class() -> object:
     """The class, or what says what is missing."""
     try:
         if _ROOM_OF_REDIS is None:
-            return _imported('redis').RedisLock
+            return _imported_late('redis').RedisLock
         code = compile(_ROOM_OF_REDIS, f'{__file__}: redis', 'exec')
         exec(code, globals())  # noqa: S102 - part of this file
     except ModuleNotFoundError as error:
@@ -171,6 +171,13 @@ def _redis_lock_class() -> object:
 def _imported(room: str) -> python_types.ModuleType:
     """A module of ours; not `from . import`, which would ask us for it."""
     return __import__(room, globals(), None, ('__name__',), 1)
+
+
+def _imported_late(room: str) -> python_types.ModuleType:
+    """The same, and no child is forked meanwhile."""
+    # Not for `_ROOMS`: modules that are being imported ask for those
+    with _imported('_after_fork').late_import:
+        return _imported(room)
 
 
 def _getattr_of_face(name: str) -> object:
@@ -190,7 +197,7 @@ def _getattr_of_face(name: str) -> object:
             return found  # the client may come yet
     else:
         room, *path = _HOMES[name].split('.')
-        found = _imported(room)
+        found = _imported_late(room)
         for step in path:
             found = getattr(found, step)
     # Another thread may have been faster, or have put something in its place

@@ -85,6 +85,17 @@ def try_one(semaphore: Any) -> bool:
     )
 
 
+def _hand_over(tried: dict[str, int]) -> Callable[[str, int], int]:
+    """The opener of a place that is locked already."""
+
+    # Kept by the place: it must not lead to the semaphore, which has the place
+    def opener(path: str, flags: int) -> int:
+        fd = tried.pop(path, None)
+        return _opening.nofollow_opener(path, flags) if fd is None else fd
+
+    return opener
+
+
 class Places:
     """The files of a semaphore, as a `Door`.
 
@@ -126,7 +137,7 @@ class Places:
     def _take(self, path: pathlib.Path) -> bool:
         return self._is_free(
             os.path.abspath(path)
-        ) and self._semaphore._try_place(path, self._hand_over)
+        ) and self._semaphore._try_place(path, _hand_over(self._tried))
 
     def _is_free(self, path: str) -> bool:
         """Lock the file of a place, without waiting and without a close."""
@@ -142,11 +153,6 @@ class Places:
         except exceptions.AlreadyLocked:
             return False
         return True
-
-    def _hand_over(self, path: str, flags: int) -> int:
-        """The opener of a place that is locked already."""
-        fd = self._tried.pop(path, None)
-        return _opening.nofollow_opener(path, flags) if fd is None else fd
 
     def take_one(
         self, timeout: float | None, check_interval: float | None

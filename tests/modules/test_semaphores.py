@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import math
 import os
 import pathlib
@@ -464,3 +465,25 @@ def test_with_lockers_we_know_nothing_of_the_places_are_polled(
     else:
         with one:
             assert len(attempts) == refusals + 1
+
+
+def test_a_place_that_was_waited_for_is_free_as_soon_as_it_is_dropped(
+    semaphore: Semaphores, parked: threading.Semaphore
+) -> None:
+    first, second = semaphore(1), semaphore(1, timeout=LONG)
+    first.acquire()
+    thread = threading.Thread(target=second.acquire)
+    thread.start()
+    assert parked.acquire(timeout=LONG)
+    first.release()
+    thread.join(LONG)
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', ResourceWarning)
+            del thread, second
+        third = semaphore(1)
+        assert third.try_acquire()
+        third.release()
+    finally:
+        gc.enable()

@@ -265,6 +265,37 @@ def test_forked_children_may_be_the_first_to_ask(
     assert run_bare(FORKED, home, cwd=tmp_path) == 'done\n'
 
 
+FORKED_MEANWHILE = """
+import importlib.abc, os, threading, warnings
+import portalocker, portalocker._after_fork
+warnings.simplefilter('ignore')
+loading, forking = threading.Event(), threading.Event()
+class Slow(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == 'portalocker.utils':
+            loading.set()
+            forking.wait()
+sys.meta_path.insert(0, Slow())
+thread = threading.Thread(target=lambda: portalocker.Lock)
+thread.start()
+loading.wait()
+os.register_at_fork(before=forking.set)  # the last to register is first
+pid = os.fork()
+if not pid:
+    portalocker.Lock('lock').acquire()
+    os._exit(0)
+thread.join()
+print(os.waitpid(pid, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not HAS_FORK, reason='needs fork')
+def test_no_child_is_forked_while_a_name_is_loaded(
+    tmp_path: pathlib.Path,
+) -> None:
+    assert run_bare(FORKED_MEANWHILE, ROOT, cwd=tmp_path) == '0\n'
+
+
 AT_EXIT = """
 import atexit, threading
 import portalocker
