@@ -179,18 +179,12 @@ def open_descriptor_and_try(  # noqa: C901 - fewer frames
             is_there = (
                 opened.st_nlink == 1 and _wakeup.has_lines(opened.st_dev)
             ) or is_at_its_path(door, fd, opened)
-        except OSError as error:  # of flock
-            if may_wait and error.errno in portalocker._CONTENTION:
+        except BaseException as error:
+            if may_wait and _is_contention(error):
                 return fd, os.fstat(fd)
             os.close(fd)
-            raise portalocker._lock_failure(error, fd) from error
-        except exceptions.AlreadyLocked:
-            if may_wait:
-                return fd, os.fstat(fd)
-            os.close(fd)
-            raise
-        except BaseException:
-            os.close(fd)
+            if isinstance(error, OSError):  # of flock
+                raise portalocker._lock_failure(error, fd) from error
             raise
         # No call between a lock that was taken and our caller: a signal
         # handler that raises would leave it to nobody
@@ -198,6 +192,13 @@ def open_descriptor_and_try(  # noqa: C901 - fewer frames
             return fd, None
         os.close(fd)
     raise _contention()
+
+
+def _is_contention(error: BaseException) -> bool:
+    """Whether it says, in our words or the system's, that others hold."""
+    if isinstance(error, OSError):
+        return error.errno in portalocker._CONTENTION
+    return isinstance(error, exceptions.AlreadyLocked)
 
 
 def _must_wait_there(door: DescriptorDoor, fd: int) -> bool:
