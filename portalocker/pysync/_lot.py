@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 # checked, so that it finds whom to wake.
 guard = RLock()
 
-# id(key) -> who waits for key, the first one first; never empty
+# id(key) -> who waits for key, the first one first; empty only where a signal
+# handler raised between two steps of what follows, or forked
 _queues: dict[int, deque[Waiter]] = {}
 
 # Whether the thread that is inside runs a function of the user's
@@ -90,6 +91,7 @@ def queue_of(key: object) -> Collection[Waiter]:
 def enqueue(waiter: Waiter) -> None:
     """Put `waiter` at the end of its line."""
     waiter.is_claimed = False
+    # before it is true: who is interrupted between the two has left nothing
     waiter.is_queued = True
     _queues.setdefault(id(waiter.key), deque()).append(waiter)
 
@@ -98,11 +100,13 @@ def withdraw(waiter: Waiter) -> bool:
     """Take `waiter` out of its line; False if it is not in line."""
     if not waiter.is_queued:
         return False
-    waiter.is_queued = False
-    queue = _queues[id(waiter.key)]
-    queue.remove(waiter)
+    queue = _queues.get(id(waiter.key), ())
+    if waiter in queue:
+        queue.remove(waiter)  # type: ignore[union-attr]
     if not queue:
-        del _queues[id(waiter.key)]
+        _queues.pop(id(waiter.key), None)
+    # last: who is interrupted before comes here again
+    waiter.is_queued = False
     return True
 
 
@@ -114,7 +118,7 @@ def claim(waiter: Waiter) -> None:
 def claim_first(key: object) -> Waiter | None:
     """Take out of the line whoever has waited longest for `key`."""
     queue = _queues.get(id(key))
-    if queue is None:
+    if not queue:
         return None
     waiter = queue[0]
     claim(waiter)
@@ -292,12 +296,15 @@ def after_fork() -> None:
         _runs_callback = False
     generation += 1
     survivor = get_ident()
-    for queue in list(_queues.values()):
-        for waiter in list(queue):
-            # the thread that forked may have done so while it waited, in
-            # check() or in a signal handler
-            if waiter.thread != survivor:
-                withdraw(waiter)
+    for key, queue in list(_queues.items()):
+        # whatever their threads were about to do with them; the thread that
+        # forked may have done so while it waited, in check() or in a signal
+        # handler
+        ours = [waiter for waiter in queue if waiter.thread == survivor]
+        queue.clear()
+        queue.extend(ours)
+        if not ours:
+            del _queues[key]
 
 
 def _depth_of_guard() -> int:

@@ -259,6 +259,9 @@ class _View(Uncopied):
         """Hold it in a `with` block, or raise TimeoutError after `seconds`."""
         return Timed(self, seconds)
 
+    def _lot_key(self) -> object:
+        return self._state
+
     def _at_fork_reinit(self) -> None:
         self._state.reset()
 

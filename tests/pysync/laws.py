@@ -516,21 +516,26 @@ def can_write(seq: Any) -> bool:
     return bool(entered)
 
 
+def churn(sync: Any, stop: Any, key: Any, other: Any, rw: Any) -> None:
+    """Use them all until told to stop.
+
+    Not their names in another function: without the GIL, Python 3.13 locks
+    what it keeps such names in, and a forked child may find it locked.
+    """
+    while not stop.is_set():
+        sync.park(key, object, 0.0001)
+        sync.unpark(other)
+        rw.acquire_write(timeout=0.0002) and rw.release_write()
+        with rw.reader:
+            pass
+
+
 @law
 def a_child_works_whatever_its_parent_did(sync: Any, scale: int) -> None:
     if not hasattr(os, 'fork'):
         return
     keys = [object() for _ in range(8)]
-    rw = sync.RWMutex()
     stop = threading.Event()
-
-    def churn(n: int) -> None:
-        while not stop.is_set():
-            sync.park(keys[n % 8], lambda: True, 0.0001)
-            sync.unpark(keys[(n + 1) % 8])
-            rw.acquire_write(timeout=0.0002) and rw.release_write()
-            with rw.reader:
-                pass
 
     def child() -> None:
         signal.alarm(10)  # faulthandler's thread is not here
@@ -546,8 +551,9 @@ def a_child_works_whatever_its_parent_did(sync: Any, scale: int) -> None:
             event.set()
 
     with Crew() as crew:
+        rw = sync.RWMutex()
         for n in range(6):
-            crew.start(churn, n)
+            crew.start(churn, sync, stop, keys[n], keys[n + 1], rw)
         try:
             for _ in range(10 * scale):
                 pid = os.fork()

@@ -207,9 +207,27 @@ MUTANTS = [
     Mutant(
         'lot: the child keeps the waiters',
         '_lot.py',
-        'if waiter.thread != survivor:',
-        'if False:',
+        'if waiter.thread == survivor]',
+        ']',
         'test_forked_child.test_waiters_of_the_parent_are_forgotten',
+    ),
+    Mutant(
+        'lot: a withdrawal that is interrupted counts as done',
+        '_lot.py',
+        '    if waiter in queue:\n',
+        '    waiter.is_queued = False\n    if waiter in queue:\n',
+        'test_steps_of_the_lot.test_an_exception_leaves_nobody_in_line',
+    ),
+    Mutant(
+        'lot: the sides of a lock have no line',
+        '_rw_mutex.py',
+        '    def _lot_key(self) -> object:\n        return self._state\n\n'
+        '    def _at_fork_reinit(self) -> None:\n'
+        '        self._state.reset()\n\n'
+        '    def __repr__(self) -> str:\n'
+        "        claim = 'locked'",
+        "    def __repr__(self) -> str:\n        claim = 'locked'",
+        'test_rw_mutex.test_its_sides_have_the_same_line',
     ),
     Mutant(
         'lot: the child keeps the guard as it was',

@@ -125,11 +125,13 @@ def test_a_section_that_waits_suspends_those_around_it(
 ) -> None:
     a, b, c = mutexes
     c.lock()
+    begun: list[Any] = []
     states: list[Any] = []
 
     def nest() -> None:
         with sync.CriticalSection(a) as outer, sync.CriticalSection(b):
             assert a.is_locked() and b.is_locked()
+            begun.append(outer)
             with sync.CriticalSection(c):
                 states.append((a.is_locked(), b.is_locked(), repr(outer)))
             states.append((a.is_locked(), b.is_locked(), repr(outer)))
@@ -139,7 +141,7 @@ def test_a_section_that_waits_suspends_those_around_it(
 
     with Crew() as crew:
         crew.start(nest)
-        until(lambda: is_free(a) and is_free(b) and c.is_locked())
+        until(lambda: begun and is_free(a) and is_free(b) and c.is_locked())
         # seen from outside: both can be had
         assert a.acquire(timeout=20) and b.acquire(timeout=20)
         c.unlock()
@@ -166,19 +168,20 @@ def test_the_body_goes_on_when_its_mutex_is_back(
 
     def nest() -> None:
         with sync.CriticalSection(a):
+            reached.append('begun')
             with sync.CriticalSection(b):
                 reached.append('inner')
             reached.append('outer')
 
     with Crew() as crew:
         crew.start(nest)
-        until(lambda: a.acquire(timeout=0.001))
+        until(lambda: reached and a.acquire(timeout=0.001))
         b.unlock()
-        until(lambda: reached == ['inner'])
+        until(lambda: reached == ['begun', 'inner'])
         until(lambda: is_free(b))
-        assert reached == ['inner'], 'it goes on without its mutex'
+        assert len(reached) == 2, 'it goes on without its mutex'
         a.unlock()
-    assert reached == ['inner', 'outer']
+    assert reached == ['begun', 'inner', 'outer']
     assert is_free(a)
 
 
@@ -199,11 +202,13 @@ def test_nested_then_suspended(sync: Any, mutexes: Any) -> None:
     """A section that does nothing hides no section that must go on."""
     a, b, _ = mutexes
     b.lock()
+    begun: list[Any] = []
     done: list[Any] = []
 
     def nest() -> None:
         with sync.CriticalSection(a):
             with sync.CriticalSection(a):
+                begun.append(1)
                 with sync.CriticalSection(b):
                     pass
                 done.append(a.is_locked())
@@ -212,7 +217,7 @@ def test_nested_then_suspended(sync: Any, mutexes: Any) -> None:
 
     with Crew() as crew:
         crew.start(nest)
-        until(lambda: is_free(a))
+        until(lambda: begun and is_free(a))
         b.unlock()
     assert done == [True, True, False]
 

@@ -275,20 +275,27 @@ def test_fork_while_another_thread_is_inside(sync: Any) -> None:
         may_end.set()
 
 
+def churn(sync: Any, stop: Any, key: Any, rw: Any, word: Any) -> None:
+    """Use them all until told to stop.
+
+    Not their names in another function: without the GIL, Python 3.13 locks
+    what it keeps such names in, and a forked child may find it locked.
+    """
+    while not stop.is_set():
+        sync.park(key, bool, 0)
+        sync.park(key, object, 0)
+        sync.unpark(key)
+        with rw.reader:
+            word.fetch_add(1)
+        with sync.RWMutex().writer:
+            sync.Event().set()
+
+
 def test_fork_while_the_lot_is_busy(sync: Any) -> None:
     """Whatever the other threads were doing, the child can work."""
     keys = [object() for _ in range(4)]
-    rw, word = sync.RWMutex(), sync.AtomicInt()
+    word = sync.AtomicInt()
     stop = threading.Event()
-
-    def churn(n: int) -> None:
-        while not stop.is_set():
-            sync.park(keys[n], lambda: True, 0)
-            sync.unpark(keys[n])
-            with rw.reader:
-                word.fetch_add(1)
-            with sync.RWMutex().writer:
-                sync.Event().set()
 
     def child() -> None:
         for key in keys:
@@ -302,8 +309,9 @@ def test_fork_while_the_lot_is_busy(sync: Any) -> None:
         sync.Event().set()
 
     with Crew() as crew:
-        for n in range(4):
-            crew.start(churn, n)
+        rw = sync.RWMutex()
+        for key in keys:
+            crew.start(churn, sync, stop, key, rw, word)
         try:
             for _ in range(15):
                 in_child(child)

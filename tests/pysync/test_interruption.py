@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -40,9 +41,18 @@ class Interrupter:
             raise Boom
 
     def during(
-        self, fn: Callable[[], Any], *, raises: bool, times: int = 1
+        self,
+        fn: Callable[[], Any],
+        *,
+        raises: bool,
+        times: int = 1,
+        once: Callable[[], Any] = lambda: True,
     ) -> Any:
-        """Call `fn` and interrupt it; what it returned, or Boom."""
+        """Call `fn` and interrupt it; what it returned, or Boom.
+
+        The first signal is sent when `once()` is true: between two of its
+        steps, pure Python promises nothing.
+        """
         self._raises = raises
         self.calls = 0
 
@@ -50,6 +60,7 @@ class Interrupter:
             return fn()
 
         def send() -> None:
+            until(once)
             while self._inside is not None and self.calls < times:
                 signal.pthread_kill(main, signal.SIGUSR1)
                 time.sleep(SHORT / 5)
@@ -96,6 +107,16 @@ def locks_of(sync: Any) -> Iterator[Any]:
         yield getattr(sync, name)()
 
 
+def when_awaited(sync: Any, lock: Any) -> Callable[[], Any]:
+    """Whether somebody waits for `lock`, where that can be seen."""
+    if sync.IMPLEMENTATION == 'pure' and not isinstance(
+        lock, (type(sync.RWMutex().reader), type(sync.RWMutex().writer))
+    ):
+        # one step of the interpreter: nothing to be interrupted between
+        return lambda: True
+    return lambda: sync.parked_count(lock)
+
+
 def test_a_raising_handler_ends_the_wait_for_a_lock(
     sync: Any, interrupter: Interrupter
 ) -> None:
@@ -111,8 +132,9 @@ def test_a_raising_handler_ends_the_wait_for_a_lock(
             if hasattr(wanted, 'timed'):
                 waits.append(lambda wanted=wanted: wanted.acquire(timeout=60))
                 waits.append(wanted.timed(60).__enter__)
+            once = when_awaited(sync, wanted)
             for wait in waits:
-                assert interrupter.during(wait, raises=True) is Boom
+                assert interrupter.during(wait, raises=True, once=once) is Boom
                 assert sync.parked_count(rw) == 0
                 assert held.locked()
             release.set()
@@ -133,17 +155,20 @@ def test_a_raising_handler_ends_other_waits(
         crew.start(flag.do, lambda: (started.set(), release.wait()))
         held_elsewhere(crew, mutex, release)
         started.wait()
-        for wait in (
-            event.wait,
-            lambda: event.wait(60),
-            lambda: event.wait_timed(-1),
-            lambda: flag.do(int),
-            lambda: sync.park(key, lambda: True),
-            lambda: sync.park(key, lambda: True, 60),
-            lambda: sync.park_if(word, 0),
-            section.__enter__,
+        for waited, wait in (
+            (event, event.wait),
+            (event, lambda: event.wait(60)),
+            (event, lambda: event.wait_timed(-1)),
+            (flag, lambda: flag.do(int)),
+            (key, lambda: sync.park(key, lambda: True)),
+            (key, lambda: sync.park(key, lambda: True, 60)),
+            (word, lambda: sync.park_if(word, 0)),
+            (mutex, section.__enter__),
         ):
-            assert interrupter.during(wait, raises=True) is Boom
+            once = partial(sync.parked_count, waited)
+            if waited is mutex:
+                once = when_awaited(sync, mutex)
+            assert interrupter.during(wait, raises=True, once=once) is Boom
             for waited in (event, flag, key, word, mutex):
                 assert sync.parked_count(waited) == 0
             assert sync.CSThread.current().top() is None
@@ -171,7 +196,9 @@ def test_a_writer_that_is_interrupted_lets_the_readers_in(
     with Crew() as crew:
         held_elsewhere(crew, rw.reader, release)
         crew.start(read)
-        assert interrupter.during(rw.lock, raises=True) is Boom
+        # us and the reader
+        once = lambda: sync.parked_count(rw) == 2  # noqa: E731
+        assert interrupter.during(rw.lock, raises=True, once=once) is Boom
         until(lambda: entered)
         release.set()
     assert rw.acquire_write(blocking=False)
@@ -251,6 +278,21 @@ def test_a_handler_may_set_what_we_wait_for(
         signal.signal(signal.SIGUSR2, before)
 
 
+def when_main_thread_waits(sync: Any, mutex: Any) -> Callable[[], Any]:
+    """Whether it does, for a mutex that somebody else holds."""
+    if sync.IMPLEMENTATION == 'native':
+        return lambda: sync.parked_count(mutex)
+    entered: list[int] = []
+    acquire = mutex.acquire
+
+    def tell(*args: Any, **options: Any) -> bool:
+        entered.append(threading.get_ident())
+        return acquire(*args, **options)
+
+    mutex.acquire = tell
+    return lambda: threading.main_thread().ident in entered
+
+
 def test_resumption_is_not_interrupted(
     sync: Any, interrupter: Interrupter
 ) -> None:
@@ -262,8 +304,7 @@ def test_resumption_is_not_interrupted(
         def intrude() -> None:
             # the section that waits for `inner` gave `outer` back: take it
             # until the main thread has been interrupted
-            until(lambda: not outer.is_locked())
-            outer.lock()
+            until(outer.try_lock)
             inner.unlock()
             until(lambda: interrupter.calls)
             held.append('intruder')
@@ -274,7 +315,10 @@ def test_resumption_is_not_interrupted(
             crew.start(intrude)
             section = sync.CriticalSection()
             section.begin(inner)
-            assert interrupter.during(section.end, raises=True) is Boom
+            once = when_main_thread_waits(sync, outer)
+            assert (
+                interrupter.during(section.end, raises=True, once=once) is Boom
+            )
             assert outer.is_locked()
             assert held == ['intruder']
         assert not outer.is_locked()
