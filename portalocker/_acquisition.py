@@ -144,7 +144,7 @@ def open_and_try(
     raise _contention()
 
 
-def open_descriptor_and_try(  # noqa: C901 - fewer frames
+def open_descriptor_and_try(
     door: DescriptorDoor, may_wait: bool
 ) -> tuple[int, os.stat_result | None]:
     """`open_and_try` for a door that opens bare descriptors, in fewer calls.

@@ -14,7 +14,13 @@ from typing import Any
 
 import pytest
 
-from portalocker import _acquisition, _pacing, _wakeup, filelock
+from portalocker import (
+    _acquisition,
+    _pacing,
+    _wakeup,
+    _wakeup_inotify,
+    filelock,
+)
 from portalocker import portalocker as module
 from portalocker.exceptions import AlreadyLocked, LockException
 
@@ -160,6 +166,7 @@ def test_the_same_with_bare_descriptors(
             path.touch()
 
     monkeypatch.setattr(module, 'LOCKER', lock_and_replace)
+    _wakeup_inotify.process_instance()  # it stays
     before = len(os.listdir('/dev/fd'))
     with pytest.raises(filelock.Timeout):
         filelock.FileLock(path, timeout=timeout).acquire()
