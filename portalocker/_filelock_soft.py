@@ -53,26 +53,30 @@ class SoftFileLock(BaseFileLock):
     def _first_try(self, may_wait: bool) -> tuple[int, Any]:
         self._path = _filelock_opening.absolute(self._lock_file)
         self._hold.path = self._path
-        if self._try_to_make():
+        if self._try_to_make() is not None:
             return -1, None
         if may_wait:
             return -1, True
         raise self._contention()
 
-    def _try_to_make(self) -> bool:
-        try:
-            token = _soft_marker.make(self._path, self._mode)
-        except FileNotFoundError:
-            if not self._path:
-                raise
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            token = _soft_marker.make(self._path, self._mode)
-        if token is None:
-            return False
-        _markers[token] = self._path
+    def _try_to_make(self) -> str | None:
+        """Make the marker, if there is none; gives its token."""
+        path, mode = self._path, self._mode
         _this_process.call_at_exit(_remove_all)
+        token = os.urandom(16).hex()
+        try:
+            is_made = _soft_marker.make(path, mode, token)
+        except FileNotFoundError:
+            if not path:
+                raise
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            is_made = _soft_marker.make(path, mode, token)
+        if not is_made:
+            return None
+        # No call from here on: a signal handler may raise in each
+        _markers[token] = path
         self._token = token
-        return True
+        return token
 
     def _contention(
         self, waited: float | None = None
@@ -97,26 +101,36 @@ class SoftFileLock(BaseFileLock):
         def pause(seconds: float) -> None:
             time.sleep(backoff.next_pause(seconds))
 
+        token = None
         try:
             for _ in patience.ticks(pause):
-                if self._try_to_make():
-                    return -1, None
-        finally:
+                token = self._try_to_make()
+                if token is not None:
+                    break
             patience.end()
-        waited = time.perf_counter() - began
-        failure = self._contention(waited)
+        except BaseException:  # a signal handler, after we had the lock
+            patience.end()
+            if token is not None:
+                self._take_away(token)
+            raise
+        if token is not None:
+            return -1, None
+        failure = self._contention(time.perf_counter() - began)
         return _filelock_waiting.raise_for(self, failure, wish)
 
     def _unlock(self, fd: int) -> None:
-        token, self._token = self._token, None
-        if token is None:
-            return
-        del _markers[token]
-        if not _soft_marker.remove(self._path, token):
+        token = self._token
+        if token is not None and not self._take_away(token):
             raise exceptions.LockLost(
                 f'cannot rely on {self._path!r}: its marker was removed or '
                 'replaced while the lock was held'
             )
+
+    def _take_away(self, token: str) -> bool:
+        """Remove our marker; False where it is not there any more."""
+        self._token = None
+        _markers.pop(token, None)
+        return _soft_marker.remove(self._path, token)
 
     @property
     def pid(self) -> int | None:

@@ -1,17 +1,28 @@
 """A file that is the lock: it is held by who made it, until it is removed.
 
 For file systems whose locks do not work. The maker's record is written beside
-and linked into place, so the marker appears whole or not at all. Whoever finds
-the record of a dead maker takes its place: only one may, the one that makes
-the claim file that is named after the dead one's token.
+and linked into place, so the marker appears whole or not at all; where there
+are no links it is made in place, and a maker that dies meanwhile leaves one
+that nobody understands. Whoever finds the record of a dead maker takes its
+place: only one may, the one that makes the claim file that is named after the
+dead one's token.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 
 from .holder import Holder
+
+_LINES = 5
+_LONGEST = 4096
+# A link leads elsewhere, a FIFO makes who opens it wait
+_UNTRUSTED = getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, 'O_CLOEXEC', 0)
+# Of a file system without links
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENOTSUP)
 
 
 class Marker:
@@ -46,11 +57,24 @@ class Marker:
 
         Provable are only processes of this boot and process id namespace.
         """
+        # What is being written may be cut short
+        if len(self.text.splitlines(keepends=True)) < _LINES or (
+            not self.text.endswith('\n')
+        ):
+            return False
         if self.pid is None or not self.birth or self.host != host_name():
             return False
         if self.birth.rpartition(' ')[0] != _world():
             return False
-        return self.birth != birth_of(self.pid)
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except OSError:  # it is not ours
+            pass
+        # Its number may have passed to another process, if we may look
+        found = birth_of(self.pid)
+        return bool(found) and found != self.birth
 
 
 def host_name() -> str:
@@ -61,41 +85,67 @@ def host_name() -> str:
 
 
 def _world() -> str:
-    """This boot, and this process id namespace; empty where unknown."""
+    """This boot, and the namespaces of our process id and of the clock.
+
+    Empty where /proc is missing, or shows another namespace.
+    """
     try:
+        if os.readlink('/proc/self') != str(os.getpid()):
+            return ''
         with open('/proc/sys/kernel/random/boot_id', encoding='ascii') as fh:
             boot = fh.read().strip()
-        return f'{boot} {os.readlink("/proc/self/ns/pid")}'
+        return f'{boot} {_namespace("pid")} {_namespace("time")}'
     except OSError:
         return ''
 
 
+def _namespace(kind: str) -> str:
+    try:
+        return os.readlink(f'/proc/self/ns/{kind}')
+    except FileNotFoundError:  # an old kernel
+        return kind
+
+
 def birth_of(pid: int) -> str:
-    """A process for all time: its world and when it was started there."""
+    """A process for all time: its world and when it was started there.
+
+    Empty where that is not known.
+    """
     world = _world()
     try:
         with open(f'/proc/{pid}/stat', encoding='latin-1') as fh:
             started = fh.read().rpartition(')')[2].split()[19]
-    except OSError:
-        started = 'none'
-    return f'{world} {started}' if world else ''
+    except (OSError, IndexError):
+        return ''
+    return world and f'{world} {started}'
 
 
 def read(path: str) -> Marker | None:
     """The marker at `path`; None where there is none."""
     try:
-        with open(path, encoding='utf-8', errors='replace') as fh:
-            return Marker(fh.read(4096))
+        with open(
+            path, encoding='utf-8', errors='replace', opener=_look
+        ) as fh:
+            return Marker(fh.read(_LONGEST))
     except FileNotFoundError:
         return None
+    except OSError as error:
+        # Somebody has it, who hides it from us or made something else
+        if error.errno in (errno.EACCES, errno.EPERM, errno.ELOOP):
+            return Marker('')
+        raise
 
 
-def make(path: str, mode: int | None) -> str | None:
-    """Make the marker; gives its token, None where somebody else has one.
+def _look(path: str, flags: int) -> int:
+    return os.open(path, flags | _UNTRUSTED)
 
-    The marker of a maker that is provably dead is replaced.
+
+def make(path: str, mode: int | None, token: str) -> bool:
+    """Make the marker, with this token; False where somebody else has one.
+
+    The marker of a maker that is provably dead is replaced. Whatever is
+    raised, there is none of ours.
     """
-    token = os.urandom(16).hex()
     beside = f'{path}.{token}'
     record = '\n'.join(
         (
@@ -107,33 +157,48 @@ def make(path: str, mode: int | None) -> str | None:
             '',
         )
     )
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, 'O_CLOEXEC', 0)
-    fd = os.open(beside, flags, 0o666 if mode is None else mode)
+    written = record.encode()
     try:
         try:
-            if mode is not None and hasattr(os, 'fchmod'):
-                os.fchmod(fd, mode)
-            os.write(fd, record.encode())
-            os.fsync(fd)
+            _write_new(beside, written, mode)
+            return _appear(beside, path, written, mode) or _inherit(
+                beside, path
+            )
         finally:
-            os.close(fd)
-        if _appear(beside, path) or _inherit(beside, path):
-            return token
-        return None
+            _remove(beside)
+    except BaseException:
+        remove(path, token)
+        raise
+
+
+def _write_new(path: str, written: bytes, mode: int | None) -> None:
+    fd = os.open(path, _NEW, 0o666 if mode is None else mode)
+    try:
+        if mode is not None and hasattr(os, 'fchmod'):
+            os.fchmod(fd, mode)
+        os.write(fd, written)
+    except BaseException:
+        _remove(path)
+        raise
     finally:
-        _remove(beside)
+        os.close(fd)
 
 
-def _appear(beside: str, path: str) -> bool:
+def _appear(beside: str, path: str, written: bytes, mode: int | None) -> bool:
     try:
         os.link(beside, path)
     except FileExistsError:
         return False
-    except OSError:
+    except OSError as error:
         # Over a network the answer may be lost while the link was made
         if os.stat(beside).st_nlink == 2:
             return True
-        raise
+        if error.errno not in _NO_LINKS:
+            raise
+        try:
+            _write_new(path, written, mode)
+        except FileExistsError:
+            return False
     return True
 
 
@@ -144,7 +209,7 @@ def _inherit(beside: str, path: str) -> bool:
         return False
     claim = f'{path}.{found.token}.claim'
     try:
-        os.link(beside, claim)
+        os.close(os.open(claim, _NEW, 0o666))
     except FileExistsError:
         return False
     try:
