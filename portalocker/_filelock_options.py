@@ -112,14 +112,37 @@ def _as_given(name: str, doc: str) -> Any:
     return property(lambda settings: settings._options[name], doc=doc)
 
 
-class Settings:
+class AsGiven:
+    """What a lock was made with, as it was given."""
+
+    # By name; whatever the constructor was given
+    _options: dict[str, Any]
+
+    context_error_policy: Any = _as_given(
+        'context_error_policy',
+        """What a block raises where its body and the release fail.""",
+    )
+    close_error_policy: Any = _as_given(
+        'close_error_policy', """Whether errors of closing the file raise."""
+    )
+    on_acquired: Any = _as_given(
+        'on_acquired', """Called with the descriptor of a lock just taken."""
+    )
+    lifetime: Any = _as_given('lifetime', """None: a hold does not expire.""")
+    fallback_to_soft: Any = _as_given(
+        'fallback_to_soft', """False: what locks is never changed."""
+    )
+    preserve_lock_file: Any = _as_given(
+        'preserve_lock_file', """As given; the file is always preserved."""
+    )
+
+
+class Settings(AsGiven):
     """What may be changed after a lock was made, and what may be read.
 
     Where the lock is thread-local, a change is one of the calling thread.
     """
 
-    # Whatever the constructor was given, by name
-    _options: dict[str, Any]
     _of_thread: Any = None
 
     def _set_up(self, lock_file: Any, options: dict[str, Any]) -> None:
@@ -237,24 +260,6 @@ class Settings:
     def is_singleton(self) -> bool:
         """Whether all locks of this class on one path are one object."""
         return bool(self._options['is_singleton'])
-
-    context_error_policy: Any = _as_given(
-        'context_error_policy',
-        """What a block raises where its body and the release fail.""",
-    )
-    close_error_policy: Any = _as_given(
-        'close_error_policy', """Whether errors of closing the file raise."""
-    )
-    on_acquired: Any = _as_given(
-        'on_acquired', """Called with the descriptor of a lock just taken."""
-    )
-    lifetime: Any = _as_given('lifetime', """None: a hold does not expire.""")
-    fallback_to_soft: Any = _as_given(
-        'fallback_to_soft', """False: what locks is never changed."""
-    )
-    preserve_lock_file: Any = _as_given(
-        'preserve_lock_file', """As given; the file is always preserved."""
-    )
 
     def is_thread_local(self) -> bool:
         """Whether settings and releases are those of each thread."""

@@ -127,7 +127,11 @@ class _Attempt(_waiting.Attempt[None]):
         return contextlib.nullcontext()
 
 
-class FileLock(_face.Face, metaclass=_filelock_options.SingletonMeta):
+class FileLock(
+    _face.Face,
+    _filelock_options.AsGiven,
+    metaclass=_filelock_options.SingletonMeta,
+):
     """A lock on the file at a path, between processes, threads and tasks.
 
     `portalocker.filelock.FileLock` for an event loop of asyncio or trio: same
@@ -241,7 +245,7 @@ class FileLock(_face.Face, metaclass=_filelock_options.SingletonMeta):
 
     # What locks of one path are compared by
     @property
-    def _options(self) -> dict[str, Any]:
+    def _options(self) -> dict[str, Any]:  # type: ignore[override]
         return self._half._options
 
     async def __aenter__(self) -> Self:
