@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 import anyio
 
 if TYPE_CHECKING:
     from typing import Any
+
+
+class Standing:
+    """One task in a line; `event` is set when it is the head.
+
+    Only the task keeps it: one that waits in a closed loop is collected.
+    """
+
+    __slots__ = ('__weakref__', 'event', 'reference')
+
+    def __init__(self) -> None:
+        self.event = anyio.Event()
+        self.reference = weakref.ref(self)
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait until it is our turn, or for `seconds`; which?"""
+        with anyio.move_on_after(seconds):
+            await self.event.wait()
+        return self.event.is_set()
 
 
 class Line:
@@ -21,34 +41,41 @@ class Line:
     def __init__(self, lines: dict[Any, Line], path: Any) -> None:
         self._lines = lines
         self._path = path
-        # In order; set when the task is the head
-        self._waiting: dict[object, anyio.Event] = {}
+        # In order
+        self._waiting: dict[weakref.ref[Standing], None] = {}
 
-    def join(self) -> object:
-        """Stand at the end; gives the place to `leave()`."""
-        place = object()
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def join(self) -> Standing:
+        """Stand at the end; whoever does so leaves again."""
+        standing = Standing()
         self._lines[self._path] = self
-        self._waiting[place] = event = anyio.Event()
+        self._waiting[standing.reference] = None
         if len(self._waiting) == 1:
-            event.set()
-        return place
+            standing.event.set()
+        return standing
 
-    async def wait(self, place: object, seconds: float) -> bool:
-        """Wait until it is our turn, or for `seconds`; which?"""
-        event = self._waiting[place]
-        with anyio.move_on_after(seconds):
-            await event.wait()
-        return event.is_set()
-
-    def leave(self, place: object) -> None:
+    def leave(self, standing: Standing) -> None:
         """Leave, with the lock or without it; whoever is next is the head."""
-        del self._waiting[place]
-        for event in self._waiting.values():
-            event.set()
-            return
-        del self._lines[self._path]
+        del self._waiting[standing.reference]
+        for reference in self._waiting:
+            successor = reference()
+            if successor is not None:
+                wake(successor.event)
+                return
+        if not self._waiting:
+            del self._lines[self._path]
 
 
 def at(lines: dict[Any, Line], path: Any) -> Line:
     """The line for a path."""
     return lines.get(path) or Line(lines, path)
+
+
+def wake(event: anyio.Event) -> None:
+    """Let a task of this loop go on, if it ever does."""
+    try:
+        event.set()
+    except RuntimeError:  # the loop was closed while the task waited
+        pass

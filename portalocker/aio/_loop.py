@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import sys
+import weakref
 from typing import TYPE_CHECKING
 
 import anyio
@@ -84,13 +85,37 @@ async def _outlives_predecessor(
 
 
 class Sleeper:
-    """One task that sleeps until its interest is woken, or it shall read."""
+    """One task that sleeps until its interest is woken, or it shall read.
 
-    __slots__ = ('event', 'scope')
+    Only the task keeps it: one that sleeps in a closed loop is collected.
+    """
 
-    def __init__(self, scope: anyio.CancelScope) -> None:
+    __slots__ = ('__weakref__', 'event', 'reference', 'scope', 'soon', 'watch')
+
+    def __init__(self, watch: Watch, scope: anyio.CancelScope) -> None:
+        self.watch = watch
         self.scope = scope
         self.event = anyio.Event()
+        self.soon = caller_from_threads()
+        self.reference = weakref.ref(self)
+
+    def wake(self) -> None:
+        """Called by whoever reads the instance, in any thread."""
+        if self.watch.reads_here():
+            self.wake_here()
+            return
+        try:
+            self.soon(self.wake_here)
+        except RuntimeError:  # the loop has ended
+            pass
+
+    def wake_here(self) -> None:
+        """Go on, unless that is done already; called by the loop."""
+        if self.watch.is_read_by(self):
+            # A thread read what it waits for
+            self.scope.cancel()
+        else:
+            _line.wake(self.event)
 
 
 class Watch:
@@ -100,10 +125,18 @@ class Watch:
     """
 
     def __init__(self) -> None:
-        self._thread = _thread.get_ident()
-        self._soon = caller_from_threads()
-        self._sleepers: dict[Sleeper, None] = {}
-        self._reader: Sleeper | None = None
+        self._sleepers: dict[weakref.ref[Sleeper], None] = {}
+        self._reader: weakref.ref[Sleeper] | None = None
+        # The thread in which a task reads the instance just now
+        self._reading: int | None = None
+
+    def reads_here(self) -> bool:
+        """Whether the caller is a task of this loop that reads."""
+        return self._reading == _thread.get_ident()
+
+    def is_read_by(self, sleeper: Sleeper) -> bool:
+        """Whether it is the reader."""
+        return self._reader is sleeper.reference
 
     async def wait(
         self,
@@ -113,9 +146,9 @@ class Watch:
     ) -> bool:
         """Sleep until `interest` is woken or `seconds` are over; which?"""
         with anyio.move_on_after(seconds) as scope:
-            sleeper = Sleeper(scope)
-            interest.on_wake = lambda: self._wake(sleeper)
-            self._sleepers[sleeper] = None
+            sleeper = Sleeper(self, scope)
+            interest.on_wake = _waker(sleeper.reference)
+            self._sleepers[sleeper.reference] = None
             try:
                 while not interest.is_woken:
                     if self._reader is None:
@@ -125,7 +158,7 @@ class Watch:
                         sleeper.event = anyio.Event()
             finally:
                 interest.on_wake = None
-                del self._sleepers[sleeper]
+                del self._sleepers[sleeper.reference]
                 self._hand_over()
         was_woken, interest.is_woken = interest.is_woken, False
         return was_woken
@@ -133,35 +166,33 @@ class Watch:
     async def _read(
         self, instance: _wakeup_inotify.Instance, sleeper: Sleeper
     ) -> None:
-        self._reader = sleeper
+        self._reader = sleeper.reference
         try:
             await anyio.wait_readable(instance.fileno())
         finally:
             self._reader = None
-        instance.drain()
+        self._reading = _thread.get_ident()
+        try:
+            instance.drain()
+        finally:
+            self._reading = None
 
     def _hand_over(self) -> None:
         if self._reader is None:
-            for successor in self._sleepers:
-                successor.event.set()
-                break
+            for reference in self._sleepers:
+                successor = reference()
+                if successor is not None:
+                    _line.wake(successor.event)
+                    break
 
-    def _wake(self, sleeper: Sleeper) -> None:
-        """Called by whoever reads the instance, in any thread."""
-        if _thread.get_ident() == self._thread:
-            self._wake_here(sleeper)
-            return
-        try:
-            self._soon(lambda: self._wake_here(sleeper))
-        except RuntimeError:  # the loop has ended
-            pass
 
-    def _wake_here(self, sleeper: Sleeper) -> None:
-        if sleeper is self._reader:
-            # A thread read what it waits for
-            sleeper.scope.cancel()
-        else:
-            sleeper.event.set()
+def _waker(reference: weakref.ref[Sleeper]) -> Callable[[], None]:
+    def wake() -> None:
+        sleeper = reference()
+        if sleeper is not None:
+            sleeper.wake()
+
+    return wake
 
 
 def caller_from_threads() -> Callable[[Callable[[], object]], object]:

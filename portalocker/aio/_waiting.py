@@ -86,11 +86,11 @@ async def _acquire(attempt: Attempt[Result], counted: Any) -> Result:
     loop = _loop.here()
     path, seconds = attempt.path, attempt.seconds
     line = loop.lines.get(path) if seconds > 0 else None
-    place = None if line is None else _stand(line, counted)
+    standing = None if line is None else _stand(line, counted)
     try:
-        if line is not None:
+        if standing is not None:
             with attempt.in_line():
-                if not await line.wait(place, seconds):
+                if not await standing.wait(seconds):
                     await loop.turnstile()
             seconds = max(0, seconds - time.perf_counter() + started)
         try:
@@ -99,7 +99,7 @@ async def _acquire(attempt: Attempt[Result], counted: Any) -> Result:
             waiter, plan = must_wait.waiter, must_wait.plan
         if line is None:
             line = _line.at(loop.lines, path)
-            place = _stand(line, counted)
+            standing = _stand(line, counted)
         waiter.arrival = arrival
         return attempt.finish(await follow(loop, waiter, plan))
     except exceptions.AlreadyLocked as failure:
@@ -107,13 +107,13 @@ async def _acquire(attempt: Attempt[Result], counted: Any) -> Result:
             failure.waited = time.perf_counter() - started
         raise
     finally:
-        if line is not None:
-            line.leave(place)
+        if line is not None and standing is not None:
+            line.leave(standing)
             if counted is not None:
                 counted.waits_no_more()
 
 
-def _stand(line: _line.Line, counted: Any) -> object:
+def _stand(line: _line.Line, counted: Any) -> _line.Standing:
     if counted is not None:
         counted.waits()
     return line.join()

@@ -88,7 +88,7 @@ async def in_line(path: pathlib.Path, length: int) -> None:
     lines = _loop.here().lines
 
     def found() -> int:
-        return sum(len(line._waiting) for line in lines.values())
+        return sum(map(len, lines.values()))
 
     await until(lambda: found() == length)
 
