@@ -86,8 +86,8 @@ def path(
     with warnings.catch_warnings():
         # of what a failed test left: it failed already
         warnings.simplefilter('ignore', ResourceWarning)
-        if kind.name.startswith('task_'):
-            loops.runner()
+        if kind.backend is not None:
+            loops.runner(kind.backend)
         before = _belongings()
     gc.freeze()  # what the law collects is its own
     path = tmp_path / 'the lock'

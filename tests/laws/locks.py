@@ -53,6 +53,11 @@ class Kind:
         self._suffix = suffix
 
     @property
+    def backend(self) -> str | None:
+        """The event loop of its tasks, None for a lock of threads."""
+        return BACKENDS.get(self.name.partition('_')[0])
+
+    @property
     def is_of_process(self) -> bool:
         """Whether objects of one process do not exclude each other."""
         return self.locker == 'LockfLocker'
@@ -96,10 +101,12 @@ class Descriptor:
             return True
 
 
-class LawfulFileLock(filelock.FileLock):
-    """A `FileLock` that is asked, and answers, as the other locks do."""
+class _Lawful:
+    """A file lock that is asked, and answers, as the other locks do."""
 
     _descriptor: Descriptor | None = None
+    # What it holds
+    _hold: Any
 
     def __init__(
         self,
@@ -108,13 +115,24 @@ class LawfulFileLock(filelock.FileLock):
         check_interval: float = 0.25,
         fail_when_locked: bool = False,
     ) -> None:
-        super().__init__(
+        super().__init__(  # type: ignore[call-arg]
             path,
             timeout,
             poll_interval=check_interval,
             blocking=not fail_when_locked,
         )
 
+    @property
+    def fh(self) -> Descriptor | None:
+        if self._hold.owner is None:
+            return None
+        known = self._descriptor
+        if known is None or known.closed or known.fileno() != self._hold.fd:
+            self._descriptor = Descriptor(self._hold.fd)
+        return self._descriptor
+
+
+class LawfulFileLock(_Lawful, filelock.FileLock):
     def acquire(
         self,
         timeout: float | None = None,
@@ -128,14 +146,24 @@ class LawfulFileLock(filelock.FileLock):
         )
         return self.fh
 
+
+class LawfulTaskFileLock(_Lawful, aio.FileLock):
     @property
-    def fh(self) -> Descriptor | None:
-        if self._hold.owner is None:
-            return None
-        known = self._descriptor
-        if known is None or known.closed or known.fileno() != self._hold.fd:
-            self._descriptor = Descriptor(self._hold.fd)
-        return self._descriptor
+    def _hold(self) -> Any:
+        return self._half._hold
+
+    async def acquire(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = None,
+    ) -> Any:
+        await super().acquire(
+            timeout,
+            check_interval,
+            blocking=None if fail_when_locked is None else False,
+        )
+        return self.fh
 
 
 def handle(lock: Any) -> Any:
@@ -162,9 +190,11 @@ def try_to_hold(lock: Any) -> bool:
 
 def announce_wait(lock: Any, announce: Callable[[], object]) -> Any:
     """Have `announce` called when `lock` is in line and about to sleep."""
-    if isinstance(lock, filelock.BaseFileLock):
-        return _announce_pause(lock, announce)
-    waiter = getattr(lock, '_sidecar', lock)
+    half = getattr(lock, 'blocking_half', lock)
+    if isinstance(half, filelock.BaseFileLock):
+        _announce_pause(half, announce)
+        return lock
+    waiter = getattr(half, '_sidecar', half)
     usual = waiter._timeout_generator
 
     def announcing(
@@ -186,7 +216,7 @@ def announce_wait(lock: Any, announce: Callable[[], object]) -> Any:
     return lock
 
 
-def _announce_pause(lock: Any, announce: Callable[[], object]) -> Any:
+def _announce_pause(lock: Any, announce: Callable[[], object]) -> None:
     usual = lock._attempts
 
     def attempts(*about: Any) -> Any:
@@ -205,7 +235,6 @@ def _announce_pause(lock: Any, announce: Callable[[], object]) -> Any:
             plan.close()
 
     lock._attempts = attempts
-    return lock
 
 
 def set_locker(name: str | None) -> Any:
@@ -278,26 +307,41 @@ def _write_side(path: pathlib.Path, **options: Any) -> Any:
     return read_write.ReadWriteLock(path, **options).write()
 
 
-def _in_loop(make: Callable[[pathlib.Path, Any], Any]) -> Any:
+#: what the names of locks for tasks begin with -> their event loop
+BACKENDS = {'task': 'asyncio', 'trio': 'trio'}
+
+_OF_TASKS: dict[str, Callable[..., Any]] = {
+    'lock': aio.Lock,
+    'rlock': aio.RLock,
+    'read': lambda path, **options: aio.ReadWriteLock(path, **options).read(),
+    'write': (
+        lambda path, **options: aio.ReadWriteLock(path, **options).write()
+    ),
+    'semaphore': lambda path, **options: aio.BoundedSemaphore(
+        1, path.name, directory=path.parent, **options
+    ),
+    'filelock': LawfulTaskFileLock,
+}
+
+
+def _in_loop(prefix: str, name: str) -> Callable[..., Any]:
     def made(path: pathlib.Path, **options: Any) -> Any:
-        return loops.InLoop(make(path, options))
+        return loops.InLoop(BACKENDS[prefix], _OF_TASKS[name](path, **options))
 
     return made
 
 
-_task_lock = _in_loop(lambda path, options: aio.Lock(path, **options))
-_task_read_side = _in_loop(
-    lambda path, options: aio.ReadWriteLock(path, **options).read()
-)
-_task_write_side = _in_loop(
-    lambda path, options: aio.ReadWriteLock(path, **options).write()
-)
-_task_rlock = _in_loop(lambda path, options: aio.RLock(path, **options))
-_task_semaphore = _in_loop(
-    lambda path, options: aio.BoundedSemaphore(
-        1, path.name, directory=path.parent, **options
+def _kind_of_tasks(prefix: str, name: str) -> Kind:
+    return Kind(
+        f'{prefix}_{name}',
+        _in_loop(prefix, name),
+        rival=_in_loop(prefix, 'write') if name == 'read' else None,
+        suffix='.00.lock' if name == 'semaphore' else '',
     )
-)
+
+
+def _tasks(*names: str) -> tuple[str, ...]:
+    return tuple(f'{prefix}_{name}' for prefix in BACKENDS for name in names)
 
 
 KINDS = (
@@ -317,11 +361,11 @@ KINDS = (
     Kind('named_semaphore', _named_semaphore, suffix='.00.lock'),
     Kind('read', _read_side, rival=_write_side),
     Kind('write', _write_side),
-    Kind('task_lock', _task_lock),
-    Kind('task_rlock', _task_rlock),
-    Kind('task_read', _task_read_side, rival=_task_write_side),
-    Kind('task_write', _task_write_side),
-    Kind('task_semaphore', _task_semaphore, suffix='.00.lock'),
+    *(
+        _kind_of_tasks(prefix, name)
+        for prefix in BACKENDS
+        for name in _OF_TASKS
+    ),
     Kind('filelock', LawfulFileLock),
     Kind('ofd', _lock, locker='OfdLocker'),
     Kind('lockf', _lock, locker='LockfLocker'),
@@ -332,39 +376,33 @@ KIND_OF = {kind.name: kind for kind in KINDS}
 
 #: names that stand for several locks in `@law(...)`
 GROUPS = {
-    'readers': ('shared', 'shared_temporary', 'read', 'task_read'),
-    'sides': ('read', 'write', 'task_read', 'task_write'),
-    'counting': ('rlock', 'task_rlock'),
-    'tasks': (
-        'task_lock', 'task_rlock', 'task_read', 'task_write',
-        'task_semaphore',
-    ),
-    'file_locks': ('filelock',),
+    'readers': ('shared', 'shared_temporary', 'read', *_tasks('read')),
+    'sides': ('read', 'write', *_tasks('read', 'write')),
+    'counting': ('rlock', *_tasks('rlock')),
+    'tasks': _tasks(*_OF_TASKS),
+    'task_locks': _tasks('lock'),
+    'file_locks': ('filelock', *_tasks('filelock')),
     'semaphores': (
         'semaphore', 'semaphore_of_two', 'named_semaphore', 'lockf_semaphore',
-        'task_semaphore',
+        *_tasks('semaphore'),
     ),
     'of_process': ('lockf', 'lockf_semaphore'),
     'record_locks': ('ofd', 'lockf', 'lockf_semaphore'),
     'removed': ('temporary', 'shared_temporary', 'pid_file'),
     'staying': (
         'lock', 'truncating', 'blocking', 'shared', 'rlock', 'semaphore',
-        'semaphore_of_two', 'named_semaphore', 'read', 'write', 'task_lock',
-        'task_rlock', 'task_read', 'task_write', 'task_semaphore',
-        'filelock', 'ofd',
-        'lockf', 'lockf_semaphore',
+        'semaphore_of_two', 'named_semaphore', 'read', 'write', 'filelock',
+        'ofd', 'lockf', 'lockf_semaphore', *_tasks(*_OF_TASKS),
     ),
     'exclusive': (
         'lock', 'truncating', 'blocking', 'rlock', 'temporary', 'pid_file',
         'semaphore', 'semaphore_of_two', 'named_semaphore', 'write',
-        'task_lock',
-        'task_rlock', 'task_write', 'task_semaphore', 'filelock', 'ofd',
-        'lockf',
-        'lockf_semaphore',
+        'filelock', 'ofd', 'lockf', 'lockf_semaphore',
+        *(_tasks('lock', 'rlock', 'write', 'semaphore', 'filelock')),
     ),
     'plain': (
         'lock', 'truncating', 'blocking', 'shared', 'rlock', 'read', 'write',
-        'task_lock', 'task_rlock', 'task_read', 'task_write', 'ofd', 'lockf',
+        'ofd', 'lockf', *_tasks('lock', 'rlock', 'read', 'write'),
     ),
 }  # fmt: skip
 

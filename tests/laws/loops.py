@@ -1,7 +1,8 @@
 """Locks for an event loop, as the laws know locks: each thread has a task.
 
 All that a thread does with such a lock is done by one task of its own loop,
-so that a law about threads is one about tasks that run in threads.
+so that a law about threads is one about tasks that run in threads. There is a
+loop of asyncio and one of trio for each thread that needs it.
 """
 
 from __future__ import annotations
@@ -9,56 +10,69 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import queue
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import anyio
+import trio
+
 
 class _Runner:
-    """An event loop of asyncio with one task that does what it is told."""
+    """An event loop with one task that does what it is told."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
         self._orders: list[Callable[[], Any]] = []
         self._outcome: list[Any] = []
-        self._wanted: asyncio.Event | None = None
-        self._done: asyncio.Event | None = None
-        self._task = self._loop.create_task(self._serve())
-        self._loop.run_until_complete(asyncio.sleep(0))
+        self._wanted: anyio.Event | None = None
+        self._scope: anyio.CancelScope
+        self._order_scope: anyio.CancelScope
 
     async def _serve(self) -> None:
-        self._wanted, self._done = asyncio.Event(), asyncio.Event()
-        while True:
-            await self._wanted.wait()
-            self._wanted.clear()
+        with anyio.CancelScope() as self._scope:
+            while True:
+                self._wanted = anyio.Event()
+                await self._wanted.wait()
+                await self._obey()
+                self._tell_done()
+
+    async def _obey(self) -> None:
+        with anyio.CancelScope() as self._order_scope:
             try:
                 result = self._orders.pop()()
                 if inspect.isawaitable(result):
                     result = await result
                 self._outcome.append((result, None))
-                del result
             except GeneratorExit:
                 raise
             except BaseException as failure:
                 self._outcome.append((None, failure))
-            self._done.set()
+
+    def _tell_done(self) -> None:
+        """Called by the task."""
+
+    def _call(self, function: Callable[[], object]) -> None:
+        """Have the loop call something soon."""
+        raise NotImplementedError
+
+    def _go_on(self) -> None:
+        """Run the loop until the order is done."""
+        raise NotImplementedError
 
     def run(self, order: Callable[[], Any]) -> Any:
         """Have the task do something; give what comes of it."""
         assert self._wanted is not None
-        assert self._done is not None
         self._orders.append(order)
         del order
-        self._wanted.set()
+        self._call(self._wanted.set)
         try:
-            self._loop.run_until_complete(self._done.wait())
+            self._go_on()
         except BaseException:  # a signal handler raised
-            self._task.cancel()
-            self._loop.run_until_complete(self._done.wait())
+            self._call(self._order_scope.cancel)
+            self._go_on()
             self._outcome.clear()
             raise
-        finally:
-            self._done.clear()
         result, failure = self._outcome.pop()
         if failure is None:
             return result
@@ -67,71 +81,130 @@ class _Runner:
         finally:
             del failure  # its traceback leads here
 
-    def close(self) -> None:
-        self._task.cancel()
+
+class _AsyncioRunner(_Runner):
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = asyncio.new_event_loop()
+        self._done = asyncio.Event()
+        self._task = self._loop.create_task(self._serve())
+        self._loop.run_until_complete(asyncio.sleep(0))
+
+    def _tell_done(self) -> None:
+        self._done.set()
+
+    def _call(self, function: Callable[[], object]) -> None:
+        self._loop.call_soon(function)
+
+    def _go_on(self) -> None:
         try:
-            self._loop.run_until_complete(self._task)
-        except asyncio.CancelledError:
-            pass
+            self._loop.run_until_complete(self._done.wait())
+        finally:
+            self._done.clear()
+
+    def close(self) -> None:
+        self._call(self._scope.cancel)
+        self._loop.run_until_complete(self._task)
         self._loop.close()
 
 
+class _TrioRunner(_Runner):
+    """A guest of this thread, which runs it while an order is done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: queue.SimpleQueue[Callable[[], object]] = (
+            queue.SimpleQueue()
+        )
+        self._is_done = False
+        self._ends: list[Any] = []
+        trio.lowlevel.start_guest_run(
+            self._serve,
+            run_sync_soon_threadsafe=self._calls.put,
+            done_callback=self._ends.append,
+        )
+        while self._wanted is None:
+            self._calls.get()()
+
+    async def _serve(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        await super()._serve()
+
+    def _tell_done(self) -> None:
+        self._is_done = True
+
+    def _call(self, function: Callable[[], object]) -> None:
+        self._token.run_sync_soon(function)
+
+    def _go_on(self) -> None:
+        while not self._is_done:
+            self._calls.get()()
+        self._is_done = False
+
+    def close(self) -> None:
+        self._call(self._scope.cancel)
+        while not self._ends:
+            self._calls.get()()
+        self._ends.pop().unwrap()
+
+
+RUNNERS: dict[str, Callable[[], Any]] = {
+    'asyncio': _AsyncioRunner,
+    'trio': _TrioRunner,
+}
 _of_thread = threading.local()
 
 
-def runner() -> _Runner:
+def runner(backend: str) -> Any:
     """The loop of this thread; a forked child starts a new one."""
-    known = getattr(_of_thread, 'runner', None)
-    if known is None or known[0] != os.getpid():
-        _of_thread.runner = known = os.getpid(), _Runner()
-    it = known[1]
-    assert isinstance(it, _Runner)
-    return it
+    runners = _of_thread.__dict__.setdefault('runners', {})
+    key = os.getpid(), backend
+    if key not in runners:
+        runners[key] = RUNNERS[backend]()
+    return runners[key]
 
 
 def close() -> None:
     """The thread ends."""
-    known = _of_thread.__dict__.pop('runner', None)
-    if known is not None and known[0] == os.getpid():
-        known[1].close()
+    runners = _of_thread.__dict__.pop('runners', {})
+    for (pid, _), found in runners.items():
+        if pid == os.getpid():
+            found.close()
 
 
 class InLoop:
     """A lock for an event loop, with the verbs of one for threads."""
 
-    def __init__(self, lock: Any) -> None:
-        runner()  # what a loop needs is there before the law begins
+    def __init__(self, backend: str, lock: Any) -> None:
+        runner(backend)  # what a loop needs is there before the law begins
+        self._backend = backend
         self._async = lock
+
+    def _run(self, order: Callable[[], Any]) -> Any:
+        return runner(self._backend).run(order)
 
     @property
     def blocking_half(self) -> Any:
         return self._async._half
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.blocking_half, name)
-
-    @property
-    def _timeout_generator(self) -> Any:
-        return self.blocking_half._timeout_generator
-
-    @_timeout_generator.setter
-    def _timeout_generator(self, replacement: Any) -> None:
-        self.blocking_half._timeout_generator = replacement
+        found = getattr(self._async, name, self)
+        return getattr(self.blocking_half, name) if found is self else found
 
     def acquire(self, **options: Any) -> Any:
-        return runner().run(lambda: self._async.acquire(**options))
+        return self._run(lambda: self._async.acquire(**options))
 
     def try_acquire(self) -> Any:
-        return runner().run(self._async.try_acquire)
+        return self._run(self._async.try_acquire)
 
     def try_lock(self, filenames: Any) -> Any:
         return self.blocking_half.try_lock(filenames)
 
     def release(self) -> None:
-        runner().run(self._async.release)
+        self._run(self._async.release)
 
     def __enter__(self) -> Any:
-        return runner().run(self._async.__aenter__)
+        return self._run(self._async.__aenter__)
 
     def __exit__(self, *exc_info: object) -> Any:
-        return runner().run(lambda: self._async.__aexit__(*exc_info))
+        return self._run(lambda: self._async.__aexit__(*exc_info))

@@ -25,14 +25,19 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from locks import KIND_OF, handle, is_semaphore, try_to_hold
+from locks import GROUPS, KIND_OF, handle, is_semaphore, try_to_hold
 
 import portalocker
 
 OBJECTS = 3
 #: what is told about by the laws alone
 NOT_MODELLED = {
-    'filelock': 'its descriptor is its own',
+    **{
+        name: 'it differs from that of asyncio in its loop only'
+        for name in GROUPS['tasks']
+        if name.startswith('trio_')
+    },
+    **dict.fromkeys(GROUPS['file_locks'], 'its descriptor is its own'),
     'lockf': 'objects of one process do not exclude each other',
     'lockf_semaphore': 'objects of one process do not exclude each other',
     'blocking': 'it differs from `lock` only while it waits',
@@ -68,7 +73,7 @@ class Histories(RuleBasedStateMachine):
         self.locks = [self.kind.make(path) for _ in range(OBJECTS)]
         self.models = [Model() for _ in range(OBJECTS)]
         self.generations = [0] * self.kind.capacity
-        self.counts = self.kind.name in {'rlock', 'task_rlock'}
+        self.counts = self.kind.name in GROUPS['counting']
         self.is_removed = isinstance(
             self.locks[0], portalocker.TemporaryFileLock
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from locks import handle, hold, law
+from locks import GROUPS, handle, hold, law
 
 import portalocker
 
@@ -19,7 +19,7 @@ def test_thread_that_holds_gets_the_same_handle(kind, path) -> None:
     first = hold(lock)
     assert hold(lock) is first
     lock.release()
-    if kind.name in {'rlock', 'task_rlock'}:
+    if kind.name in GROUPS['counting']:
         lock.release()
 
 
@@ -104,7 +104,7 @@ def test_one_release_lets_go_however_often_it_was_acquired(
 
 @law(
     lock=PLAIN_COUNT, truncating=PLAIN_COUNT, blocking=PLAIN_COUNT,
-    task_lock=PLAIN_COUNT,
+    task_locks=PLAIN_COUNT,
     shared=PLAIN_COUNT, removed=PLAIN_COUNT, semaphores=PLAIN_COUNT,
     sides=PLAIN_COUNT,
     ofd=PLAIN_COUNT, lockf=PLAIN_COUNT, file_locks=NOTHING_TO_RELEASE,
@@ -127,7 +127,7 @@ def test_as_many_releases_let_go_as_it_was_acquired(
 
 @law(
     lock=PLAIN_COUNT, truncating=PLAIN_COUNT, blocking=PLAIN_COUNT,
-    task_lock=PLAIN_COUNT,
+    task_locks=PLAIN_COUNT,
     shared=PLAIN_COUNT, removed=PLAIN_COUNT, semaphores=PLAIN_COUNT,
     sides=PLAIN_COUNT,
     ofd=PLAIN_COUNT, lockf=PLAIN_COUNT, file_locks=NOTHING_TO_RELEASE,
