@@ -23,11 +23,10 @@ class Standing:
         self.event = anyio.Event()
         self.reference = weakref.ref(self)
 
-    async def wait(self, seconds: float) -> bool:
-        """Wait until it is our turn, or for `seconds`; which?"""
+    async def wait(self, seconds: float) -> None:
+        """Wait until it is our turn, or for `seconds`."""
         with anyio.move_on_after(seconds):
             await self.event.wait()
-        return self.event.is_set()
 
 
 class Line:

@@ -90,9 +90,10 @@ async def _acquire(attempt: Attempt[Result], counted: Any) -> Result:
     try:
         if standing is not None:
             with attempt.in_line():
-                if not await standing.wait(seconds):
+                await standing.wait(seconds)
+                seconds = max(0, seconds - time.perf_counter() + started)
+                if not seconds:
                     await loop.turnstile()
-            seconds = max(0, seconds - time.perf_counter() + started)
         try:
             return attempt.begin(seconds)
         except MustWait as must_wait:  # kept, it would be a cycle

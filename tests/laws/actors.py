@@ -19,7 +19,6 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-import loops
 from locks import LONG, SHORT
 
 Body = Callable[['Line'], object]
@@ -214,7 +213,8 @@ class Thread(Actor):
             self._to_test.put('done')
         finally:
             self._body = None  # it may refer to locks
-            loops.close()
+            if 'loops' in sys.modules:
+                sys.modules['loops'].close()
 
     def tell(self, word: Any = 'go') -> None:
         self._to_thread.put(word)

@@ -12,10 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import loops
-
 import portalocker
-from portalocker import aio, filelock, read_write, utils
+from portalocker import filelock, read_write, utils
 
 SHORT = 0.05  # seconds: a wait that is meant to end without the lock
 LONG = 15.0  # seconds: only ever reached by a failure
@@ -101,7 +99,7 @@ class Descriptor:
             return True
 
 
-class _Lawful:
+class Lawful:
     """A file lock that is asked, and answers, as the other locks do."""
 
     _descriptor: Descriptor | None = None
@@ -132,7 +130,7 @@ class _Lawful:
         return self._descriptor
 
 
-class LawfulFileLock(_Lawful, filelock.FileLock):
+class LawfulFileLock(Lawful, filelock.FileLock):
     def acquire(
         self,
         timeout: float | None = None,
@@ -140,25 +138,6 @@ class LawfulFileLock(_Lawful, filelock.FileLock):
         fail_when_locked: bool | None = None,
     ) -> Any:
         super().acquire(
-            timeout,
-            check_interval,
-            blocking=None if fail_when_locked is None else False,
-        )
-        return self.fh
-
-
-class LawfulTaskFileLock(_Lawful, aio.FileLock):
-    @property
-    def _hold(self) -> Any:
-        return self._half._hold
-
-    async def acquire(
-        self,
-        timeout: float | None = None,  # noqa: ASYNC109
-        check_interval: float | None = None,
-        fail_when_locked: bool | None = None,
-    ) -> Any:
-        await super().acquire(
             timeout,
             check_interval,
             blocking=None if fail_when_locked is None else False,
@@ -310,23 +289,16 @@ def _write_side(path: pathlib.Path, **options: Any) -> Any:
 #: what the names of locks for tasks begin with -> their event loop
 BACKENDS = {'task': 'asyncio', 'trio': 'trio'}
 
-_OF_TASKS: dict[str, Callable[..., Any]] = {
-    'lock': aio.Lock,
-    'rlock': aio.RLock,
-    'read': lambda path, **options: aio.ReadWriteLock(path, **options).read(),
-    'write': (
-        lambda path, **options: aio.ReadWriteLock(path, **options).write()
-    ),
-    'semaphore': lambda path, **options: aio.BoundedSemaphore(
-        1, path.name, directory=path.parent, **options
-    ),
-    'filelock': LawfulTaskFileLock,
-}
+_OF_TASKS = ('lock', 'rlock', 'read', 'write', 'semaphore', 'filelock')
 
 
 def _in_loop(prefix: str, name: str) -> Callable[..., Any]:
     def made(path: pathlib.Path, **options: Any) -> Any:
-        return loops.InLoop(BACKENDS[prefix], _OF_TASKS[name](path, **options))
+        import loops  # which takes longer than most laws
+
+        return loops.InLoop(
+            BACKENDS[prefix], loops.MAKE[name](path, **options)
+        )
 
     return made
 

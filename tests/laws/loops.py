@@ -17,6 +17,9 @@ from typing import Any
 
 import anyio
 import trio
+from locks import Lawful
+
+from portalocker import aio
 
 
 class _Runner:
@@ -108,6 +111,15 @@ class _AsyncioRunner(_Runner):
         self._loop.close()
 
 
+def _leave_parents_run() -> None:
+    # trio takes the run of the parent, which stands still here, for ours
+    trio._core._run.GLOBAL_RUN_CONTEXT.__dict__.clear()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_leave_parents_run)
+
+
 class _TrioRunner(_Runner):
     """A guest of this thread, which runs it while an order is done."""
 
@@ -122,6 +134,7 @@ class _TrioRunner(_Runner):
             self._serve,
             run_sync_soon_threadsafe=self._calls.put,
             done_callback=self._ends.append,
+            host_uses_signal_set_wakeup_fd=True,  # a child has its parent's
         )
         while self._wanted is None:
             self._calls.get()()
@@ -208,3 +221,37 @@ class InLoop:
 
     def __exit__(self, *exc_info: object) -> Any:
         return self._run(lambda: self._async.__aexit__(*exc_info))
+
+
+class LawfulTaskFileLock(Lawful, aio.FileLock):
+    @property
+    def _hold(self) -> Any:
+        return self._half._hold
+
+    async def acquire(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = None,
+    ) -> Any:
+        await super().acquire(
+            timeout,
+            check_interval,
+            blocking=None if fail_when_locked is None else False,
+        )
+        return self.fh
+
+
+#: how a lock of each name is made
+MAKE: dict[str, Callable[..., Any]] = {
+    'lock': aio.Lock,
+    'rlock': aio.RLock,
+    'read': lambda path, **options: aio.ReadWriteLock(path, **options).read(),
+    'write': (
+        lambda path, **options: aio.ReadWriteLock(path, **options).write()
+    ),
+    'semaphore': lambda path, **options: aio.BoundedSemaphore(
+        1, path.name, directory=path.parent, **options
+    ),
+    'filelock': LawfulTaskFileLock,
+}
