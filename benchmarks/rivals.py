@@ -95,8 +95,11 @@ class Rival:
         """Return the two sides of a read-write lock."""
         return None
 
-    def task_lock(self, path: str) -> Any:
-        """Return a lock whose `acquire()` a task of asyncio awaits."""
+    def task_lock(self, path: str, kind: str) -> Any:
+        """Return a lock whose `acquire()` a task of asyncio awaits.
+
+        `kind` is one of `event_loop.KINDS`.
+        """
         return None
 
     def pid(self, path: str) -> Lockable | None:
@@ -241,9 +244,15 @@ class Portalocker(Rival):
         lock = room.ReadWriteLock(path)
         return lock.read(), lock.write()
 
-    def task_lock(self, path: str) -> Any:
-        """Return an `aio.FileLock`."""
-        return importlib.import_module('portalocker.aio').FileLock(path)
+    def task_lock(self, path: str, kind: str) -> Any:
+        """Return the lock of `portalocker.aio`."""
+        aio = importlib.import_module('portalocker.aio')
+        if kind in {'read', 'write'}:
+            return getattr(aio.ReadWriteLock(path), kind)()
+        if kind == 'semaphore':
+            folder, name = os.path.split(path)
+            return aio.BoundedSemaphore(4, name, directory=folder)
+        return getattr(aio, kind)(path)
 
     def between_threads(self) -> dict[str, Any]:
         """Return the primitives of `pysync`, of one implementation."""
@@ -288,7 +297,7 @@ class Released(Portalocker):
     def read_write(self, path: str) -> None:
         """It has none."""
 
-    def task_lock(self, path: str) -> None:
+    def task_lock(self, path: str, kind: str) -> None:
         """It has none."""
 
     def file_lock(self, path: str, timeout: float) -> Lockable:
@@ -335,9 +344,9 @@ class Filelock(Rival):
         lock = self.module.ReadWriteLock(path + '.db')
         return FilelockSide(lock, 'read'), FilelockSide(lock, 'write')
 
-    def task_lock(self, path: str) -> Any:
+    def task_lock(self, path: str, kind: str) -> Any:
         """Return an `AsyncFileLock`."""
-        return self.module.AsyncFileLock(path)
+        return self.module.AsyncFileLock(path) if kind == 'FileLock' else None
 
 
 class OlderFilelock(Filelock):

@@ -146,6 +146,22 @@ class Instance:
             if self._leader is None:
                 self._read()
 
+    def leave_unread(self) -> bool:
+        """Do not read now, as nobody else sleeps here; False where one does.
+
+        For a task whose loop was told that there is something to read: what
+        it says can wait until somebody sleeps again.
+        """
+        if self._parked:
+            return False
+        self._has_unread = True
+        return True
+
+    def drain_unread(self) -> None:
+        """Read what was left; call it before somebody sleeps."""
+        if self._has_unread:
+            self.drain()
+
     def _read(self) -> None:
         self._has_unread = False
         events = b' ' * _READ_BYTES if self.fd >= 0 else b''
@@ -177,8 +193,7 @@ class Instance:
     def wait(self, interest: Interest, seconds: float) -> bool:
         """Sleep until `interest` is woken or `seconds` are over; which?"""
         until = time.perf_counter() + seconds
-        if self._has_unread:
-            self.drain()
+        self.drain_unread()
         try:
             # No descriptor: a fork in a signal handler, and we are the child
             while not interest.is_woken and self.fd >= 0:

@@ -145,6 +145,7 @@ class Watch:
         seconds: float,
     ) -> bool:
         """Sleep until `interest` is woken or `seconds` are over; which?"""
+        instance.drain_unread()
         with anyio.move_on_after(seconds) as scope:
             sleeper = Sleeper(self, scope)
             interest.on_wake = _waker(sleeper.reference)
@@ -152,7 +153,8 @@ class Watch:
             try:
                 while not interest.is_woken:
                     if self._reader is None:
-                        await self._read(instance, sleeper)
+                        if await self._read(instance, sleeper):
+                            interest.is_woken = True
                     else:
                         await sleeper.event.wait()
                         sleeper.event = anyio.Event()
@@ -165,17 +167,21 @@ class Watch:
 
     async def _read(
         self, instance: _wakeup_inotify.Instance, sleeper: Sleeper
-    ) -> None:
+    ) -> bool:
+        """Read the instance; whether the reader goes on anyway."""
         self._reader = sleeper.reference
         try:
             await anyio.wait_readable(instance.fileno())
         finally:
             self._reader = None
+        if len(self._sleepers) == 1 and instance.leave_unread():
+            return True
         self._reading = _thread.get_ident()
         try:
             instance.drain()
         finally:
             self._reading = None
+        return False
 
     def _hand_over(self) -> None:
         if self._reader is None:

@@ -121,11 +121,12 @@ def _belongings() -> tuple[int, int]:
     """How many descriptors this process has, and how many locks."""
     gc.collect()
     table = pathlib.Path('/proc/locks').read_text(encoding='ascii')
-    mine = [
-        row
+    # Without the number: what is listed while others lock may come twice
+    mine = {
+        row.partition(':')[2]
         for row in table.splitlines()
         if row.split()[-4:-3] == [str(os.getpid())]
-    ]
+    }
     descriptors = locks.open_descriptors().values()
     return sum(name != locks.INOTIFY for name in descriptors), len(mine)
 

@@ -86,12 +86,15 @@ class _Runner:
 
 
 class _AsyncioRunner(_Runner):
+    """As `asyncio.run()` does it: an interrupt is a cancellation first."""
+
     def __init__(self) -> None:
         super().__init__()
-        self._loop = asyncio.new_event_loop()
+        self._runner = asyncio.Runner()
+        self._loop = self._runner.get_loop()
         self._done = asyncio.Event()
         self._task = self._loop.create_task(self._serve())
-        self._loop.run_until_complete(asyncio.sleep(0))
+        self._runner.run(asyncio.sleep(0))
 
     def _tell_done(self) -> None:
         self._done.set()
@@ -101,14 +104,14 @@ class _AsyncioRunner(_Runner):
 
     def _go_on(self) -> None:
         try:
-            self._loop.run_until_complete(self._done.wait())
+            self._runner.run(self._done.wait())  # type: ignore[arg-type]
         finally:
             self._done.clear()
 
     def close(self) -> None:
         self._call(self._scope.cancel)
         self._loop.run_until_complete(self._task)
-        self._loop.close()
+        self._runner.close()
 
 
 def _leave_parents_run() -> None:
