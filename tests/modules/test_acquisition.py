@@ -149,7 +149,9 @@ def test_a_file_that_is_replaced_at_every_try_ends_the_wait_in_time(
     assert opened is not None
     contender = _acquisition.Contender(door, fh, opened, is_shared=False)
     with pytest.raises(AlreadyLocked):
-        contender.hold(ticking(SHORT))
+        _acquisition.follow(
+            contender.attempts(ticking(SHORT)), contender.pause
+        )
     assert all(fh.closed for fh in door.opened)
 
 
