@@ -39,6 +39,7 @@ def work(port: str, path: str) -> None:
         try:
             if order == 'acquire\n':
                 lock.acquire()
+                assert isinstance(lock.token, int)
                 token = lock.token
             elif order == 'write\n':
                 # without a look before, as a program does that was paused
