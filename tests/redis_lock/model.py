@@ -21,6 +21,9 @@ class Bounds(typing.NamedTuple):
     """How much may happen."""
 
     clients: int = 2
+    #: what each wants: x (exclusive), s (shared), or p (a permit of `limit`)
+    modes: str = 'xxxx'
+    limit: int = 1
     rounds: int = 1
     lease: int = 0
     believed_for: float = float('inf')
@@ -51,10 +54,12 @@ _HOLD_FIELDS = core.Hold.__slots__
 _FAILED_ATTEMPTS = 2
 
 
-def _without_moment(fact: tuple[Any, ...], moments: list[Any]) -> Any:
-    """A push without its token, its moment as one of these."""
+def _without_moment(
+    fact: tuple[Any, ...], moments: list[Any], token: Any
+) -> Any:
+    """A push, its moment as one of these, its token as ours or not."""
     if fact[0] == 'grant':
-        return (*fact[:2], moments.index(fact[3]))
+        return (*fact[:2], fact[2] == token, moments.index(fact[3]))
     return fact
 
 
@@ -104,8 +109,8 @@ class Client:
                 setattr(new.hold, name, getattr(self.hold, name))
         return new
 
-    def state(self, now: float) -> Any:
-        """What may still make a difference."""
+    def state(self, now: float, token: Any) -> Any:
+        """What may still make a difference; the server has this token."""
         hold, reply = self.hold, self.reply
         known: Any = None
         # only their order counts
@@ -114,23 +119,24 @@ class Client:
             | ({hold.queued_at} if hold else set())
             | ({reply[3]} if reply and reply[2] == core.QUEUED else set())
         )
+        is_ours = bool(reply) and reply[3] == token
         if reply and reply[2] != core.QUEUED:
             reply = (*reply[:3], moments[-1] if moments else None, reply[4])
             moments = moments or [None]
         if hold is not None:
-            known = hold.phase
+            known = hold.phase, hold.token == token
             if hold.is_wanted:
                 # what is older than belief is equally old
                 contact = max(hold.contact, now - hold.believed_for)
                 asked = max(hold.asked_beat, contact, now - hold.beat_every)
                 at = moments.index(hold.queued_at)
-                known = (hold.phase, contact, asked, at)
+                known = (*known, contact, asked, at)
         return (
             known,
             *(self.alive, self.beats, self.command, self.cut, self.hid),
-            *(_without_moment(push, moments) for push in self.inbox),
+            *(_without_moment(push, moments, token) for push in self.inbox),
             *(self.must_ask, self.retry, self.rounds, self.sid),
-            *(self.was_doubted, self.attempts),
+            *(self.was_doubted, self.attempts, is_ours),
             reply and (*reply[:3], reply[4], moments.index(reply[3])),
         )
 
@@ -167,7 +173,10 @@ class World:
     def state(self) -> Any:
         return (
             self.server.state([client.hid for client in self.clients]),
-            tuple(client.state(self.now) for client in self.clients),
+            tuple(
+                client.state(self.now, self.server.token_of(client.hid))
+                for client in self.clients
+            ),
             self.closing,
             tuple(self.left.values()),
         )
@@ -266,6 +275,9 @@ class World:
                 continue
             if hold.believes(self.now):
                 believers.append(i)
+                token = self.server.token_of(client.hid)
+                if token not in {None, hold.token}:
+                    raise Violation(f'{i} has the token of another grant')
                 if client.was_doubted:
                     raise Violation(f'{i} believes in a hold it had lost')
             elif hold.phase == core.HELD:
@@ -275,7 +287,8 @@ class World:
                 raise Violation(f'{i} is proven after its place was gone')
         if not self.bounds.is_strict:
             believers = [i for i in believers if not self._was_told(i)]
-        if len(believers) > 1:
+        modes = [self.bounds.modes[i] for i in believers]
+        if not _is_compatible(modes, self.bounds.limit):
             raise Violation(f'{believers} all believe that they hold')
 
     def _was_told(self, i: int) -> bool:
@@ -291,6 +304,13 @@ class World:
             is_done = not client.rounds or client.attempts < 0
             if client.alive and (client.hold or not is_done):
                 raise Violation(f'{i} is stuck')
+
+
+def _is_compatible(modes: list[str], limit: int) -> bool:
+    """Whether so many may hold at once."""
+    if 'x' in modes:
+        return len(modes) == 1
+    return modes.count('p') <= limit
 
 
 def check(bounds: Bounds, most: int = 10_000_000) -> int:
@@ -511,7 +531,8 @@ def _serve(i: int) -> Callable[[World], None]:
         server.ops += 1
         if verb == 'ask':
             request = model_server.Request(
-                sid, 'x', 1, bounds.lease, bounds.takeover
+                *(sid, bounds.modes[i], bounds.limit),
+                *(bounds.lease, bounds.takeover),
             )
             answer = server.acquire(
                 hid, request, may_wait=True, is_fair=bounds.is_fair

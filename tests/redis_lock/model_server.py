@@ -74,6 +74,11 @@ class Server:
         new.messages = []
         return new
 
+    def token_of(self, hid: Hid) -> int | None:
+        """The token of a holder, None where it is none."""
+        h = self.holders.get(hid)
+        return None if h is None else h.token
+
     def lose_data(self) -> None:
         self.gone.update(dict.fromkeys(self.holders, self.now))
         self.holders, self.line, self.last_token = {}, {}, 0

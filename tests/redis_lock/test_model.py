@@ -32,6 +32,14 @@ SMALL = {
     'crash': Bounds(crashes=1, polls=True),
     'killed connection': Bounds(kills=1, polls=True, is_strict=False),
     'restart with empty data': Bounds(restarts=1, polls=True, is_strict=False),
+    'readers and a writer': Bounds(clients=3, modes='ssx'),
+    'permits': Bounds(clients=3, modes='ppp', limit=2),
+    'permits beside a writer, giving up': Bounds(
+        clients=3, modes='pxp', limit=1, cancels=1
+    ),
+    'readers, giving up and lost replies': Bounds(
+        modes='sx', cancels=1, lost_replies=1
+    ),
     'time, and messages that take any time': Bounds(**TIMED),
     'time and a crash': Bounds(**{**TIMED, 'moments': 1}, crashes=1),
     'time and a lease that is hardly believed': Bounds(
@@ -46,6 +54,23 @@ LARGE = {
     'three clients, two crashes': Bounds(clients=3, crashes=2, polls=True),
     'two killed connections': Bounds(
         rounds=2, kills=2, cancels=1, polls=True, is_strict=False
+    ),
+    'readers and a writer, two crashes': Bounds(
+        clients=3, modes='sxs', crashes=2, polls=True
+    ),
+    'permits, lost replies and giving up': Bounds(
+        clients=3, modes='ppp', limit=2, lost_replies=1, cancels=1
+    ),
+    'permits, killed connection': Bounds(
+        clients=3,
+        modes='ppp',
+        limit=2,
+        kills=1,
+        polls=True,
+        is_strict=False,
+    ),
+    'readers and a writer, partition': Bounds(
+        **TIMED, modes='sx', partitions=1
     ),
     'partition': Bounds(**TIMED, partitions=1),
     'more time': Bounds(**{**TIMED, 'moments': 4}),
@@ -114,6 +139,22 @@ class PushOverAnswer(core.Hold):
         return super().pushed_grant(token, granted_at + 999, moment)
 
 
+class ReadersAreNotCounted(model_server.Server):
+    """Without the modes of the holders."""
+
+    def _fits(self, request: model_server.Request) -> bool:
+        return all(h.mode == 's' for h in self.holders.values())
+
+
+class TokenOfNobody(core.Hold):
+    """Without the token of its own grant."""
+
+    __slots__ = ()
+
+    def _believe(self, token: Any, moment: float, within: float) -> str | None:
+        return super()._believe(0, moment, within)
+
+
 class NothingPumped(model_server.Server):
     """Without I3: a release wakes nobody."""
 
@@ -145,6 +186,11 @@ WITHOUT = {
         'proven after',
     ),
     'I3': (Bounds(server=NothingPumped), 'stuck'),
+    'modes': (
+        Bounds(modes='sx', server=ReadersAreNotCounted),
+        'all believe',
+    ),
+    'tokens': (Bounds(hold=TokenOfNobody), 'token of another'),
 }
 
 
