@@ -19,6 +19,8 @@ import tempfile
 import time
 
 LEASE_SECONDS = 1.0
+# There is no such thing on Windows, nor a Valkey
+STOP, CONTINUE = (getattr(signal, name, 0) for name in ('SIGSTOP', 'SIGCONT'))
 
 
 # -- what each process does: one line of orders, one line of reports --
@@ -131,8 +133,10 @@ def run(port: int, path: pathlib.Path) -> bool:
             b.order('acquire')
             until_in_line(watched)
             story.tell(b, f'waits; holder: {watched.holders()[0]}')
-            number = signal.SIGKILL if fault == 'KILLED' else signal.SIGSTOP
-            a.process.send_signal(number)
+            if fault == 'KILLED':
+                a.process.kill()
+            else:
+                a.process.send_signal(STOP)
             struck_at = story.tell(a, f'{fault} while it holds')
             at, said = b.reports()
             after = (at - struck_at) / 1e6
@@ -140,7 +144,7 @@ def run(port: int, path: pathlib.Path) -> bool:
             at, said = b.does('write')
             story.tell(b, f'writes: {said}', at)
             if fault == 'STOPPED':
-                a.process.send_signal(signal.SIGCONT)
+                a.process.send_signal(CONTINUE)
                 at, said = a.does('write')
                 story.tell(a, f'goes on, and writes late: {said}', at)
                 as_promised = said == 'StaleToken'

@@ -217,4 +217,4 @@ def test_expected_window_is_found() -> None:
 
 def test_margin_of_the_real_constants() -> None:
     assert core.BELIEF * 1.05 < 0.95, 'clocks may differ by 5 % in rate'
-    assert model.Client(1).state(0)
+    assert model.Client(1).state(0, None)
