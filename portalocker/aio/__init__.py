@@ -15,8 +15,8 @@ loop to others and uses no thread; a lock is held by the task that took it.
 from __future__ import annotations
 
 from ._atomic import open_atomic
-from ._file_lock import FileLock
-from ._locks import Lock, ReadWriteLock, RLock
+from ._file_lock import AcquireReturnProxy, FileLock
+from ._locks import Lock, ReadSide, ReadWriteLock, RLock, WriteSide
 from ._semaphores import BoundedSemaphore, NamedBoundedSemaphore
 
 TYPE_CHECKING = False
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .redis import AsyncRedisLock
 
 __all__ = [
+    'AcquireReturnProxy',
     'AsyncPostgresLock',
     'AsyncRedisLock',
     'BoundedSemaphore',
@@ -34,7 +35,9 @@ __all__ = [
     'Lock',
     'NamedBoundedSemaphore',
     'RLock',
+    'ReadSide',
     'ReadWriteLock',
+    'WriteSide',
     'open_atomic',
 ]
 

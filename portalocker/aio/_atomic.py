@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import _thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, AnyStr, Generic
 
 import anyio
 import anyio.lowlevel
@@ -13,15 +13,17 @@ from .. import utils
 from . import _loop
 
 if TYPE_CHECKING:
-    import os
     import types
     from collections.abc import Callable
+    from typing import Literal, Unpack, overload
+
+    from .._publication import AnyPath, Options, TextOptions
 
 # What a worker thread has not begun when it is cancelled
 _NOT_BEGUN: Any = object()
 
 
-class open_atomic:  # noqa: N801 - a verb to those who write `async with`
+class open_atomic(Generic[AnyStr]):  # noqa: N801 - as `open` is
     """Write a file that appears whole under its name, or not at all.
 
     `portalocker.open_atomic` for an event loop, with its parameters and
@@ -42,15 +44,36 @@ class open_atomic:  # noqa: N801 - a verb to those who write `async with`
     'all of it'
     """
 
-    def __init__(
-        self,
-        filename: str | bytes | os.PathLike[str] | os.PathLike[bytes],
-        binary: bool = True,
-        **options: Any,
-    ) -> None:
-        self._writing = utils.open_atomic(filename, binary, **options)
+    if TYPE_CHECKING:
 
-    async def __aenter__(self) -> anyio.AsyncFile[Any]:
+        @overload
+        def __init__(
+            self: open_atomic[bytes],
+            filename: AnyPath,
+            binary: Literal[True] = True,
+            **options: Unpack[Options],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: open_atomic[str],
+            filename: AnyPath,
+            binary: Literal[False],
+            **options: Unpack[TextOptions],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: open_atomic[Any],
+            filename: AnyPath,
+            binary: bool = True,
+            **options: Unpack[TextOptions],
+        ) -> None: ...
+
+    def __init__(
+        self, filename: AnyPath, binary: bool = True, **options: Any
+    ) -> None:
+        self._writing: Any = utils.open_atomic(filename, binary, **options)
+
+    async def __aenter__(self) -> anyio.AsyncFile[AnyStr]:
         file, cancelled = await _run_whole(self._writing.__enter__)
         if cancelled is not None:
             if file is not _NOT_BEGUN:

@@ -22,9 +22,23 @@ from . import _face, _waiting
 if TYPE_CHECKING:
     import types
     from collections.abc import Callable
-    from typing import Self
+    from typing import Literal, ParamSpec, Self, TypedDict, TypeVar, Unpack
 
     from .. import _filelock_waiting
+
+    Parameters = ParamSpec('Parameters')
+    Returned = TypeVar('Returned')
+
+    class Options(TypedDict, total=False):
+        blocking: bool
+        is_singleton: bool
+        poll_interval: float
+        lifetime: float | None
+        context_error_policy: Literal['chain', 'group']
+        close_error_policy: Literal['default', 'raise', 'suppress']
+        fallback_to_soft: bool
+        preserve_lock_file: bool
+        on_acquired: Callable[[int], object] | None
 
 
 class _FileLock(filelock.FileLock):
@@ -163,7 +177,7 @@ class FileLock(
         timeout: float = -1,
         mode: int = -1,
         thread_local: bool = True,
-        **options: Any,
+        **options: Unpack[Options],
     ) -> None:
         self._half = _FileLock(
             lock_file, timeout, mode, thread_local, **options
@@ -260,8 +274,14 @@ class FileLock(
     ) -> None:
         self._half.__exit__(exc_type, exc_value, traceback)
 
-    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(
+        self, function: Callable[Parameters, Returned]
+    ) -> Callable[Parameters, Returned]:
         """Decorate a coroutine function: its body runs with the lock held."""
+        held: Callable[Parameters, Returned] = self._while_held(function)
+        return held
+
+    def _while_held(self, function: Any) -> Any:
         if inspect.isasyncgenfunction(function):
 
             @functools.wraps(function)
