@@ -36,6 +36,7 @@ def nodes(
                 running['valkey'].program,
                 *('--cluster-enabled', 'yes', '--dir', str(folder)),
                 *('--cluster-port', str(ports.free_port())),
+                *('--cluster-require-full-coverage', 'no'),
             )
             server.start()
             servers.append(server)
@@ -165,6 +166,9 @@ class Migration:
         self.end()
         for key in self._of(1, 'GETKEYSINSLOT', self.slot, 100):
             self.links[1].delete(key)
+        # as it went: who imports a slot has the last word among the nodes
+        self._of(0, 'SETSLOT', self.slot, 'IMPORTING', self.names[1])
+        self._of(1, 'SETSLOT', self.slot, 'MIGRATING', self.names[0])
         for n in (0, 1):
             self._of(n, 'SETSLOT', self.slot, 'NODE', self.names[0])
         for link in self.links:
