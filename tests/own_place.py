@@ -16,6 +16,7 @@ import warnings
 from typing import Any
 
 PREFIX = 'portalocker-tests-'
+_KEPT = (PREFIX, 'pytest-of-', 'pymp-', 'portalocker-counters-')
 
 
 def enter() -> contextlib.ExitStack:
@@ -51,12 +52,12 @@ def _restore(environment: dict[str, str]) -> None:
 
 
 def names() -> set[str]:
-    """What is there, apart from what the tools of the tests keep there."""
+    """What is there, apart from what is kept there from run to run."""
     with contextlib.suppress(OSError):
         return {
             name
             for name in os.listdir(tempfile.gettempdir())
-            if not name.startswith((PREFIX, 'pytest-of-', 'pymp-'))
+            if not name.startswith(_KEPT)
         }
     return set()
 

@@ -9,10 +9,10 @@ import pathlib
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from states import wait_until
 
 from portalocker import _owner
 
@@ -87,13 +87,6 @@ def holding(*words: str) -> Iterator[Process]:
 def line_of(process: Process) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
-
-
-def wait_until(is_so: Callable[[], object]) -> None:
-    until = time.monotonic() + LONG
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.001)
 
 
 def is_held(path: str) -> bool:

@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 from contenders import LONG, SHARED, Contender
+from states import wait_until
 
 import portalocker
 from portalocker import (
@@ -84,13 +85,6 @@ class WaitingThread(threading.Thread):
 
 def tickets(path: pathlib.Path) -> list[_owner.LockRow]:
     return [row for row in _owner.lock_rows(str(path)) if row.is_ticket]
-
-
-def wait_until(is_so: Callable[[], object]) -> None:
-    until = time.monotonic() + LONG
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.001)
 
 
 def is_locked(path: pathlib.Path) -> bool:

@@ -10,10 +10,11 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import pytest
+from states import wait_until
 
 import portalocker
 from portalocker import (
@@ -88,13 +89,6 @@ class Sleeper(threading.Thread):
         assert not self.is_alive()
         self.instance.forget(self.interest)
         return self.was_woken
-
-
-def wait_until(is_so: Callable[[], object]) -> None:
-    until = time.monotonic() + LONG
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.001)
 
 
 def close_one(path: pathlib.Path) -> None:
