@@ -7,6 +7,7 @@ import collections
 import os
 
 from . import (
+    _listening,
     _redis_core,
     _redis_endpoint,
     _redis_mail,
@@ -36,9 +37,9 @@ class Claim:
     """One attempt to hold, in one session, and who wants to know of a loss."""
 
     __slots__ = (
-        *('__weakref__', '_wake', 'channels', 'claimant', 'depth', 'hid'),
-        *('hold', 'is_mute', 'keys', 'lease', 'loss', 'on_lost', 'rank'),
-        *('is_published', 'session', 'wants_interrupt'),
+        *('__weakref__', '_wake', 'channels', 'company', 'counted', 'depth'),
+        *('hid', 'hold', 'is_legacy', 'keys', 'lease', 'loss', 'on_lost'),
+        *('is_published', 'rank', 'region', 'session', 'wants_interrupt'),
     )
 
     def __init__(
@@ -60,15 +61,20 @@ class Claim:
         self.wants_interrupt = False
         # Somebody believes in it: a loss is told
         self.is_published = False
-        # Pings on the channels are answered while we hold, unless mute
-        self.is_mute = False
+        # Older releases take the subscribers of the channel for holders: we
+        # subscribe where we are alone, and not before
+        self.is_legacy = False
+        # How many are subscribed beside us; None: not known
+        self.company: int | None = 0
         self.loss: exceptions.LockLostError | None = None
         # How many are before us in line
         self.rank = 0
         # Ends our pause; guarded by the mutex of the session
         self._wake: Callable[[], object] | None = None
-        self.claimant: object = None
         self.depth = 1
+        # Who counts it, and when it began, see `_listening`
+        self.counted: Any = None
+        self.region: int | None = None
 
     @property
     def is_held(self) -> bool:
@@ -100,13 +106,21 @@ class Claim:
         """Have `wake` called when something happens; whether it still may."""
         with self.session.mutex:
             self._wake = wake
-            return self.hold.is_undecided
+            return self.hold.is_undecided or (
+                self.company is None and self.hold.is_wanted
+            )
 
     def wake_up(self) -> None:
         """End the pause, if there is one; the mutex is held."""
         wake, self._wake = self._wake, None
         if wake is not None:
             wake()
+
+    def stop_counting(self) -> None:
+        """Nobody will release it: what is counted ends now."""
+        if self.counted is not None:
+            with _listening.Releasing(self):
+                pass
 
     def happened(
         self, event: Callable[..., str | None], *facts: Any
@@ -148,6 +162,14 @@ class ClaimCarrier(_redis_mail.RedisMail):
         self._has_ended = False
         self._hid_number = 0
         self._last_used = _redis_core.now()
+
+    def look_for_company(self, claim: Claim) -> None:
+        """Find out who is subscribed to the channel beside us."""
+        raise NotImplementedError
+
+    def leave_company(self, claim: Claim) -> None:
+        """Be a subscriber of the channel no longer."""
+        raise NotImplementedError
 
     @property
     def subscribed(self) -> bool:

@@ -87,22 +87,65 @@ class SessionListener(_redis_claims.ClaimCarrier):
 
     def visit_channels(self, claim: _redis_claims.Claim) -> None:
         """Listen on the channels of a lock, at least while it is held."""
+        if claim.is_legacy:
+            return
         moment = _redis_core.now()
         for channel in claim.channels:
             if channel not in self.channels:
                 self.post('SUBSCRIBE', channel)
             self.channels[channel] = moment
 
+    def look_for_company(self, claim: _redis_claims.Claim) -> None:
+        """Subscribe as older releases do, and count who is there beside us.
+
+        The claim is woken when `company` is known.
+        """
+        channel = claim.channels[0]
+        claim.company = None
+
+        def found(answer: Any, is_in: bool) -> None:
+            others = int(answer[1]) - is_in if isinstance(answer, list) else 1
+            if not others and not is_in:
+                look(subscribe=True)
+                return
+            with self.mutex:
+                claim.company = others
+                claim.wake_up()
+
+        def look(*, subscribe: bool) -> None:
+            if subscribe:
+                self.channels[channel] = _redis_core.now()
+                self.post('SUBSCRIBE', channel)
+            self.post(
+                *('PUBSUB', 'NUMSUB', channel),
+                answered=lambda answer: found(answer, subscribe),
+            )
+
+        look(subscribe=channel in self.channels)
+
+    def leave_company(self, claim: _redis_claims.Claim) -> None:
+        """Older releases may go on: we are no subscriber any more."""
+        claim.company = 1
+        for channel in claim.channels:
+            if channel in self._needed_channels():
+                continue
+            if self.channels.pop(channel, None) is not None:
+                self.post('UNSUBSCRIBE', channel)
+
+    def _needed_channels(self) -> set[str]:
+        return {
+            channel
+            for claim in list(self.claims.values())
+            for channel in claim.channels
+            if not claim.is_legacy or claim.company == 0
+        }
+
     def _leave_channels(self, moment: float) -> float:
         """Leave those that nobody needs; seconds until the next look."""
         pause = _redis_claims.LONGEST_TICK
         if not self.channels:
             return pause
-        needed = {
-            channel
-            for claim in list(self.claims.values())
-            for channel in claim.channels
-        }
+        needed = self._needed_channels()
         for channel, used in list(self.channels.items()):
             if channel in needed:
                 continue
@@ -149,7 +192,7 @@ class SessionListener(_redis_claims.ClaimCarrier):
                     int(granted_at),
                     _redis_core.now(),
                 )
-                if claim.is_held and not claim.is_mute:
+                if claim.is_held:
                     self.visit_channels(claim)
             case ['lost', hid]:
                 claim = self.claims.get(hid)
@@ -166,7 +209,7 @@ class SessionListener(_redis_claims.ClaimCarrier):
         """A ping as older releases send it to whom holds the channel."""
         asked_by = response_channel(data)
         is_held = any(
-            channel in claim.channels and claim.is_held and not claim.is_mute
+            channel in claim.channels and claim.is_held
             for claim in list(self.claims.values())
         )
         if asked_by is not None and is_held:
@@ -176,6 +219,11 @@ class SessionListener(_redis_claims.ClaimCarrier):
                 str(time.time()),
                 answered=_redis_mail.ignore_answer,
             )
+
+    def ping(self, sid: str, base: str, nonce: str) -> None:
+        """Ask another session to answer; `pongs` has who is told."""
+        own = self.dialect.channel(self.sid, base)
+        self._publish(self.dialect.channel(sid, base), f'ping {nonce} {own}')
 
     def _publish(self, channel: str, text: str) -> None:
         verb = 'SPUBLISH' if self.dialect.is_sharded else 'PUBLISH'

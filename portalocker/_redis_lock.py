@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import time
+
 from . import (
     _after_fork,
     _copies,
     _redis_claims,
     _redis_core,
+    _redis_endpoint,
     _redis_plan,
+    _redis_session,
     constants,
     exceptions,
+    semantics,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
+
+    from .semantics import Semantics
 
 # Of a command client that we make
 _CLIENT_OPTIONS = {'health_check_interval': 10, 'decode_responses': True}
@@ -31,6 +38,12 @@ class RedisLockState(_copies.StartsReleased):
     _of_the_hold = frozenset({'_claims', '_last_claim', '_session'})
 
     connection: Any
+    #: what locks on a Redis server promise
+    semantics: Semantics = semantics.REDIS
+    channel: str
+    timeout: float
+    check_interval: float
+    fail_when_locked: bool
     reentrant: bool
     interrupt_on_lost: bool
     _order: _redis_plan.Order
@@ -40,7 +53,12 @@ class RedisLockState(_copies.StartsReleased):
         connection: Any,
         redis_kwargs: dict[str, Any] | None,
         on_lost: Callable[[exceptions.LockLostError], object] | None,
+        *,
+        interrupt_on_lost: bool,
+        reentrant: bool,
     ) -> None:
+        self.interrupt_on_lost = interrupt_on_lost
+        self.reentrant = reentrant
         self.connection = connection
         self.close_connection: bool = connection is None
         self.redis_kwargs: dict[str, Any] = {
@@ -57,6 +75,26 @@ class RedisLockState(_copies.StartsReleased):
         self._last_claim: _redis_claims.Claim | None = None
         self._session: Any = None
         _after_fork.forget_in_child(self)
+
+    def _order_as(
+        self,
+        flags: constants.LockFlags,
+        limit: int,
+        lease: float,
+        takeover: str,
+        **options: Any,
+    ) -> None:
+        mode = self._mode(flags, limit)
+        self._order = _redis_plan.Order(
+            self._channels(), mode, limit, lease, takeover
+        )
+        self._order.set_options(**options)
+
+    def _channels(self) -> tuple[str, ...]:
+        return (self.channel,)
+
+    def _mode(self, flags: constants.LockFlags, limit: int) -> str:
+        return mode_of(flags, limit)
 
     @property
     def client_name(self) -> str:
@@ -119,6 +157,95 @@ class RedisLockState(_copies.StartsReleased):
             f'cannot rely on {self._order.channels[0]!r}: it is not held'
         )
 
+    def _timeout_generator(
+        self,
+        timeout: float | None,
+        check_interval: float | None,
+        pause: Callable[[float], object] | None = None,
+    ) -> Iterator[int]:
+        """Count the attempts; the pauses between them are random."""
+        return _redis_plan.jittered_ticks(
+            self.timeout if timeout is None else timeout,
+            self.check_interval if check_interval is None else check_interval,
+            pause or time.sleep,
+        )
+
+    def _acquisition(
+        self,
+        timeout: float | None,
+        check_interval: float | None,
+        fail_when_locked: bool | None,
+        counted: Any,
+    ) -> _redis_plan.Plan:
+        """The plan of an `acquire()` with these arguments."""
+        if timeout is None:
+            timeout = self.timeout
+        if fail_when_locked is None:
+            fail_when_locked = self.fail_when_locked
+        if fail_when_locked:
+            timeout = 0.0
+        pauses: list[float] = []
+        ticks = self._timeout_generator(timeout, check_interval, pauses.append)
+        return _redis_plan.acquisition(
+            self._order, timeout, ticks, pauses, counted
+        )
+
+    def _session_of(self, client: Any) -> Any:
+        """The session in which to hold; opened where there is none."""
+        session = self._session
+        if session is None or session.is_over:
+            base = self._order.bases[0]
+            session = self._session = _redis_session.session_for(
+                _redis_endpoint.Endpoint(client, *self._order.bases),
+                base,
+                self.client_name,
+            )
+            if self._order.is_legacy and session.dialect.is_sharded:
+                raise ValueError(
+                    'cannot exclude older releases in a cluster: there '
+                    'they do not even exclude each other'
+                )
+        return session
+
+    def _claim_in(self, session: Any) -> _redis_claims.Claim | None:
+        """A new claim; None where the session has ended meanwhile."""
+        order = self._order
+        claim = _redis_claims.Claim(
+            session, order.channels, order.keys, order.lease
+        )
+        claim.is_legacy = order.is_legacy
+        try:
+            session.register(claim)
+        except _redis_claims.SessionEnded:
+            return None
+        session.visit_channels(claim)
+        return claim
+
+    def _claim_to_verify(self) -> _redis_claims.Claim:
+        self.ensure_held()
+        claim = self._current()
+        assert claim is not None
+        return claim
+
+    def _verified(
+        self, claim: _redis_claims.Claim, answer: Any, sent: float
+    ) -> None:
+        """The server answered a beat that was sent at this moment."""
+        claim.happened(
+            *(claim.hold.answered_beat, all(answer), sent),
+            _redis_core.now(),
+        )
+        self.ensure_held()
+
+    def _who(self) -> _redis_plan.RunScript:
+        """The question who holds, and who waits."""
+        dialect = _redis_endpoint.dialect_of(self.get_connection())
+        return _redis_plan.question_who(dialect, self._order.bases[0])
+
+    def get_connection(self) -> Any:
+        """Return the client for commands."""
+        raise NotImplementedError
+
     def _claimant(self) -> object:
         """Who holds: the caller, or whoever has the object."""
         raise NotImplementedError
@@ -148,6 +275,7 @@ class RedisLockState(_copies.StartsReleased):
                 return found, None
             if found.is_lost:
                 found.session.forget(found)
+                found.stop_counting()
                 self._claims[self._claimant()] = place
                 return None, place
         raise exceptions.AlreadyActive('This lock is already active')
@@ -188,6 +316,7 @@ class RedisLockState(_copies.StartsReleased):
         for claim in list(self.__dict__.get('_claims', {}).values()):
             if isinstance(claim, _redis_claims.Claim):
                 claim.session.forget(claim)
+                claim.stop_counting()
 
     def _forget_parent(self) -> None:
         self._claims = {}
@@ -197,6 +326,28 @@ class RedisLockState(_copies.StartsReleased):
             # out of what the event loop of the parent waits for
             _clients_of_parent.append(self.connection)
             self.connection = None
+
+
+class RedisPermits(RedisLockState):
+    """What a semaphore is, of either colour."""
+
+    def _mode(self, flags: constants.LockFlags, limit: int) -> str:
+        if mode_of(flags, limit) == 's':
+            raise ValueError('cannot share a semaphore: its permits are alike')
+        return 'p'
+
+
+class RedisChannels(RedisLockState):
+    """What a lock on several channels is, of either colour."""
+
+    channels: tuple[str, ...]
+
+    def _name(self, channels: Iterable[str]) -> str:
+        self.channels = tuple(dict.fromkeys(channels))
+        return self.channels[0] if self.channels else ''
+
+    def _channels(self) -> tuple[str, ...]:
+        return self.channels
 
 
 def mode_of(flags: constants.LockFlags, limit: int) -> str:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _RESTARTS_IN_A_ROW = 3
 # Waiters further behind look for the death of those before them less often
 _HIGHEST_RANK = 7
+# of the interval: who is first looks more often, all the others wait for that
+_FIRST_IN_LINE = 0.75
 _TAKEOVERS = {'immediate': 'i', 'safe': 's'}
 _MODES = {'x': 'exclusive', 's': 'shared', 'p': 'permit'}
 
@@ -82,7 +84,7 @@ class RunScript(typing.NamedTuple):
 class Rest(typing.NamedTuple):
     """Wanted: a pause; what happens to the claim ends it."""
 
-    claim: _redis_claims.Claim | None
+    claim: _redis_claims.Claim | RollCall | None
     seconds: float
 
 
@@ -142,11 +144,23 @@ class Order:
         self._host = socket.gethostname().replace(':', '_') or '?'
 
     def set_options(
-        self, *, is_fair: bool, is_fenced: bool, label: str | None
+        self,
+        *,
+        fair: bool,
+        fence: bool,
+        label: str | None,
+        legacy_compat: bool,
     ) -> None:
         """What does not change who fits in."""
-        self._options = f'{int(is_fair)} {self._limit} {int(is_fenced)}'
+        self._options = f'{int(fair)} {self._limit} {int(fence)}'
         self._label = label or ''
+        is_alone = self._kind.startswith('x') and len(self.channels) == 1
+        if legacy_compat and not is_alone:
+            raise ValueError(
+                'cannot share with older releases: legacy_compat is for '
+                'exclusive locks on one channel'
+            )
+        self.is_legacy = legacy_compat
 
     def words(
         self, claim: _redis_claims.Claim, *, may_wait: bool
@@ -199,18 +213,24 @@ def acquisition(
     timeout: float,
     ticks: Iterator[int],
     pauses: list[float],
+    counted: Any = None,
 ) -> Generator[Step, Any, _redis_claims.Claim]:
     """Take the lock and return the claim, which holds.
 
     `ticks` yields once for each attempt, and puts the pause that comes
-    before it into `pauses`. Raises `AlreadyLocked` after the last one.
+    before it into `pauses`; a wait is told to `counted`. Raises
+    `AlreadyLocked` after the last one.
     """
-    return (yield from _Acquisition(order, timeout).steps(ticks, pauses))
+    acquiring = _Acquisition(order, timeout, counted)
+    return (yield from acquiring.steps(ticks, pauses))
 
 
 class _Acquisition:
-    def __init__(self, order: Order, timeout: float) -> None:
+    def __init__(self, order: Order, timeout: float, counted: Any) -> None:
         self._order = order
+        # Who counts waits, and whether it knows of ours
+        self._counted = counted
+        self._is_counted = False
         self._may_wait = timeout > 0
         self._deadline = _deadline.Deadline(timeout)
         self._timeout = timeout
@@ -229,7 +249,7 @@ class _Acquisition:
             for _ in ticks:
                 if pauses:
                     yield from self._rest(pauses.pop())
-                if (yield from self._try()):
+                if (yield from self._try()) and (yield from self._is_alone()):
                     assert self.claim is not None
                     return self.claim
                 if not self._may_wait:
@@ -239,17 +259,24 @@ class _Acquisition:
             if self.claim is not None:
                 self.claim.session.forget(self.claim)
             raise
+        finally:
+            if self._is_counted:
+                self._counted.waits_no_more()
 
     def _rest(self, seconds: float) -> Generator[Step, Any, None]:
         claim = self.claim
         if claim is not None and claim.hold.is_undecided:
-            seconds *= 1 + min(claim.rank, _HIGHEST_RANK)
+            rank = min(claim.rank, _HIGHEST_RANK)
+            seconds *= 1 + rank if rank else _FIRST_IN_LINE
             # A grant is believed without a question while our last is young
             seconds = min(seconds, claim.hold.believed_for / 2)
-        elif self._error is None:
+        elif self._error is None and not (claim and claim.is_held):
             return
         else:
-            claim = None  # the server is away
+            claim = None  # the server is away, or an older release holds
+        if self._counted is not None and not self._is_counted:
+            self._is_counted = True
+            self._counted.waits()
         yield Rest(claim, max(0.0, min(seconds, self._deadline.remaining())))
 
     def _try(self) -> Generator[Step, Any, bool]:
@@ -274,15 +301,32 @@ class _Acquisition:
                     self.claim = None
                 claim = self.claim = yield OpenSession()
             assert claim is not None
-            if claim.publish():
+            if self._has(claim):
                 return True
             answer = yield from self._ask(claim)
-            if claim.publish():
+            if self._has(claim):
                 return True
             if answer in {_redis_core.QUEUED, _redis_core.REFUSED}:
                 self._has_waited = answer == _redis_core.QUEUED
                 return False
             self._note_restart(claim, answer)
+
+    def _has(self, claim: _redis_claims.Claim) -> bool:
+        """Whether the server gave it to us; older releases may object."""
+        return claim.is_held if self._order.is_legacy else claim.publish()
+
+    def _is_alone(self) -> Generator[Step, Any, bool]:
+        """Whether no older release holds: then none will while we hold."""
+        claim = self.claim
+        if claim is None or not self._order.is_legacy:
+            return True
+        claim.session.look_for_company(claim)
+        while claim.company is None and claim.is_held:
+            yield Rest(claim, claim.hold.believed_for)
+        if claim.company == 0 and claim.publish():
+            return True
+        claim.session.leave_company(claim)
+        return False
 
     def _note_restart(self, claim: _redis_claims.Claim, answer: str) -> None:
         """The server knows nothing of us, or what it knew got too old."""
@@ -342,11 +386,13 @@ class _Acquisition:
                 *(claim.hold.answered_cancel, answer, token, sent),
                 _redis_core.now(),
             )
-        if claim is not None and claim.publish():
+        if claim is not None and not self._order.is_legacy and claim.publish():
             return claim
         if self._error is not None:
             raise self._error
         if claim is not None:
+            if claim.hold.is_wanted:  # an older release keeps us out
+                claim.session.forget(claim)
             claim.session.drop(claim)
             self.claim = None
         raise exceptions.AlreadyLocked(
@@ -384,6 +430,8 @@ def releasing(claim: _redis_claims.Claim) -> Generator[Step, Any, bool]:
     """
     session = claim.session
     session.drop(claim)
+    if claim.is_legacy:
+        session.leave_company(claim)
     was_held = claim.is_held
     with session.mutex:
         claim.hold.leave()
@@ -408,6 +456,60 @@ def releasing(claim: _redis_claims.Claim) -> Generator[Step, Any, bool]:
         raise
 
 
+class RollCall:
+    """Who of these holders answers a ping."""
+
+    def __init__(self, session: Any, base: str, found: Any) -> None:
+        self._session = session
+        self._base = base
+        #: nonce -> who has not answered
+        self.missing = {os.urandom(8).hex(): one for one in found}
+        self._wake: Callable[[], object] | None = None
+
+    def begin(self) -> None:
+        """Ping all of them."""
+        for nonce, one in list(self.missing.items()):
+            self._session.pongs[nonce] = lambda nonce=nonce: self._hear(nonce)
+            self._session.ping(one.sid, self._base, nonce)
+
+    def end(self) -> None:
+        """Listen to no answer any more."""
+        for nonce in list(self.missing):
+            self._session.pongs.pop(nonce, None)
+
+    def _hear(self, nonce: str) -> None:
+        with self._session.mutex:
+            self.missing.pop(nonce, None)
+            wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
+    def prepare_pause(self, wake: Callable[[], object]) -> bool:
+        """Have `wake` called at the next answer; whether one is missing."""
+        with self._session.mutex:
+            self._wake = wake
+            return bool(self.missing)
+
+
+def eviction(
+    session: Any, base: str, found: tuple[RedisHolder, ...], timeout: float
+) -> Generator[Step, Any, bool | None]:
+    """Ping holders; True where one answers. The others lose the lock."""
+    call = RollCall(session, base, found)
+    deadline = _deadline.Deadline(timeout)
+    try:
+        call.begin()
+        while call.missing and deadline.remaining() > 0:
+            yield Rest(call, deadline.remaining())
+    finally:
+        call.end()
+    silent = list(call.missing.values())
+    for one in silent:
+        keys = _redis_scripts.keys_of(base)
+        yield RunScript(session.dialect.evict, keys, (one.hid, one.sid))
+    return len(silent) < len(found) or None
+
+
 def question_beat(claim: _redis_claims.Claim) -> RunScript:
     """Ask whether a claim still holds, which renews it."""
     keys = claim.keys[::4]
@@ -426,6 +528,13 @@ def _holder_of(record: Any) -> RedisHolder:
         record
     ).split(' ', 7)
     return RedisHolder(mode, since, token, meta)
+
+
+def those_who(role: str, reply: list[Any]) -> tuple[RedisHolder, ...]:
+    """Those of the answer who have this role."""
+    return tuple(
+        found for its_role, found in understood_who(reply) if its_role == role
+    )
 
 
 def understood_who(reply: list[Any]) -> list[tuple[str, RedisHolder]]:

@@ -8,7 +8,6 @@ Needs the `redis` extra: `pip install "portalocker[redis]"`.
 from __future__ import annotations
 
 import _thread
-import os
 import threading
 import time
 import weakref
@@ -16,17 +15,14 @@ import weakref
 from redis import client as redis_client
 
 from . import (
-    _deadline,
     _holdings,
+    _listening,
     _redis_claims,
     _redis_commands,
     _redis_core,
-    _redis_endpoint,
     _redis_listening,
     _redis_lock,
     _redis_plan,
-    _redis_scripts,
-    _redis_session,
     constants,
     exceptions,
     utils,
@@ -37,7 +33,7 @@ from ._redis_session import close_sessions
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import types as python_types
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from typing import Any, Literal, Self
 
 #: seconds between two looks of `PubSubWorkerThread` at its connection
@@ -123,6 +119,11 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         text for `holders()` and `python -m portalocker who`.
     `fence`
         whether grants have a token.
+    `legacy_compat`
+        exclude holders of the releases 3.x and 4.x on this channel, too.
+        Everybody who uses this release on the channel has to say so. It
+        costs two questions more for each hold, and the turn: older releases
+        know no line.
 
     A lock that was lost raises `LockLostError` in `ensure_held()`, at
     `release()`, and at the end of a `with` block that did not fail itself.
@@ -153,19 +154,25 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         reentrant: bool = False,
         label: str | None = None,
         fence: bool = True,
+        legacy_compat: bool = False,
     ) -> None:
         super().__init__(timeout, check_interval, fail_when_locked)
         self.channel = channel
         self.thread_sleep_time = thread_sleep_time
         self.unavailable_timeout = unavailable_timeout
         self._client: Any = None
-        self._set_up(connection, redis_kwargs, on_lost)
-        self.interrupt_on_lost = interrupt_on_lost
-        self.reentrant = reentrant
-        self._order = _redis_plan.Order(
-            self._channels(), self._mode(flags, limit), limit, lease, takeover
+        self._set_up(
+            *(connection, redis_kwargs, on_lost),
+            interrupt_on_lost=interrupt_on_lost,
+            reentrant=reentrant,
         )
-        self._order.set_options(is_fair=fair, is_fenced=fence, label=label)
+        self._order_as(
+            *(flags, limit, lease, takeover),
+            fair=fair,
+            fence=fence,
+            label=label,
+            legacy_compat=legacy_compat,
+        )
 
     def get_connection(self) -> Any:
         """Return the client for commands; makes one where none was given.
@@ -193,27 +200,39 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         cannot be reached or refuses. Who waits already waits on while the
         server restarts.
         """
+        phases_of = _listening.listener
+        wish = timeout, check_interval, fail_when_locked
+        if phases_of is None:
+            self._take(*wish, None)
+            return self
+        counted = phases_of(self)
+        with _listening.Acquiring(counted) as acquiring:
+            acquiring.holds(self._take(*wish, counted))
+        return self
+
+    def _take(
+        self,
+        timeout: float | None,
+        check_interval: float | None,
+        fail_when_locked: bool | None,
+        counted: Any,
+    ) -> _redis_claims.Claim | None:
+        """Take the lock; the new hold, None where it was ours before."""
         again, place = self._begin()
         if again is not None:
-            return self
+            return None
         try:
-            if timeout is None:
-                timeout = self.timeout
-            if utils.coalesce(fail_when_locked, self.fail_when_locked):
-                timeout = 0.0
-            pauses: list[float] = []
-            ticks = self._timeout_generator(
-                timeout, check_interval, pauses.append
-            )
-            claim = self._drive(
-                _redis_plan.acquisition(self._order, timeout, ticks, pauses)
+            claim: _redis_claims.Claim = self._drive(
+                self._acquisition(
+                    timeout, check_interval, fail_when_locked, counted
+                )
             )
             self._publish(claim)
+            return claim
         finally:
             self._abort(place)
             if not self._claims:
                 self._close_own_connection()
-        return self
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free now; whether we hold it.
@@ -237,6 +256,13 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         claim = self._end_one()
         if claim is None:
             return
+        if claim.counted is None:
+            self._give_back(claim)
+            return
+        with _listening.Releasing(claim):
+            self._give_back(claim)
+
+    def _give_back(self, claim: _redis_claims.Claim) -> None:
         try:
             was_held = self._drive(_redis_plan.releasing(claim))
         finally:
@@ -249,26 +275,25 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         One round trip. What is true at the answer may be over after it: see
         `token`.
         """
-        self.ensure_held()
-        claim = self._current()
-        assert claim is not None
-        sent = _redis_core.now()
+        claim, sent = self._claim_to_verify(), _redis_core.now()
         answer = _redis_commands.run_script(
             self.get_connection(), _redis_plan.question_beat(claim)
         )
-        claim.happened(
-            *(claim.hold.answered_beat, all(answer), sent),
-            _redis_core.now(),
-        )
-        self.ensure_held()
+        self._verified(claim, answer, sent)
 
     def holders(self) -> tuple[RedisHolder, ...]:
         """Who holds the lock, as the server knows them; one round trip."""
-        return _asked_who(self, 'holder')
+        return self._asked_who('holder')
 
     def waiters(self) -> tuple[RedisHolder, ...]:
         """Who waits for the lock, first come first; one round trip."""
-        return _asked_who(self, 'waiter')
+        return self._asked_who('waiter')
+
+    def _asked_who(self, role: str) -> tuple[RedisHolder, ...]:
+        question, client = self._who(), self.get_connection()
+        return _redis_plan.those_who(
+            role, _redis_commands.run_script(client, question)
+        )
 
     def channel_handler(self, message: dict[str, Any]) -> None:
         """Answer a ping of an older release; ignores anything else.
@@ -300,22 +325,10 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         if not found:
             return None
         session = self._session_of(self.get_connection())
-        return _check_or_kill(
-            connection, session, self._order.bases[0], found, timeout
+        evicting = _redis_plan.eviction(
+            session, self._order.bases[0], found, timeout
         )
-
-    def _timeout_generator(
-        self,
-        timeout: float | None,
-        check_interval: float | None,
-        pause: Callable[[float], object] | None = None,
-    ) -> Iterator[int]:
-        """Count the attempts; the pauses between them are random."""
-        return _redis_plan.jittered_ticks(
-            utils.coalesce(timeout, self.timeout),
-            utils.coalesce(check_interval, self.check_interval),
-            pause or time.sleep,
-        )
+        return self._drive(evicting, connection)  # type: ignore[no-any-return]
 
     def __exit__(
         self,
@@ -333,12 +346,6 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         """A lock that nobody refers to is released, without waiting."""
         self._give_back_claims()
 
-    def _channels(self) -> tuple[str, ...]:
-        return (self.channel,)
-
-    def _mode(self, flags: constants.LockFlags, limit: int) -> str:
-        return _redis_lock.mode_of(flags, limit)
-
     def _claimant(self) -> object:
         return _holdings.current_claimant() if self.reentrant else None
 
@@ -346,34 +353,14 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         if self.close_connection and not self._claims:
             self.connection: Any = None
 
-    def _session_of(self, client: Any) -> Any:
-        """The session in which to hold; opened where there is none."""
-        session = self._session
-        if session is None or session.is_over:
-            base = self._order.bases[0]
-            session = self._session = _redis_session.session_for(
-                _redis_endpoint.Endpoint(client, *self._order.bases),
-                base,
-                self.client_name,
-            )
-        return session
-
     def _new_claim(self) -> _redis_claims.Claim:
         client = self.get_connection()
         while True:
-            session = self._session_of(client)
-            claim = _redis_claims.Claim(
-                *(session, self._order.channels, self._order.keys),
-                self._order.lease,
-            )
-            try:
-                session.register(claim)
-            except _redis_claims.SessionEnded:
-                continue
-            session.visit_channels(claim)
-            return claim
+            claim = self._claim_in(self._session_of(client))
+            if claim is not None:
+                return claim
 
-    def _drive(self, plan: _redis_plan.Plan) -> Any:
+    def _drive(self, plan: _redis_plan.Plan, client: Any = None) -> Any:
         """Do what a plan needs, waiting in this thread."""
         try:
             step = next(plan)
@@ -381,7 +368,7 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
                 try:
                     if isinstance(step, _redis_plan.RunScript):
                         result = _redis_commands.run_script(
-                            self.get_connection(), step
+                            client or self.get_connection(), step
                         )
                     elif isinstance(step, _redis_plan.Rest):
                         result = None
@@ -396,7 +383,7 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
             return done.value
 
 
-class RedisSemaphore(RedisLock):
+class RedisSemaphore(_redis_lock.RedisPermits, RedisLock):
     """At most `maximum` holders at a time.
 
     `maximum`
@@ -423,13 +410,8 @@ class RedisSemaphore(RedisLock):
             **options,
         )
 
-    def _mode(self, flags: constants.LockFlags, limit: int) -> str:
-        if _redis_lock.mode_of(flags, limit) == 's':
-            raise ValueError('cannot share a semaphore: its permits are alike')
-        return 'p'
 
-
-class RedisMultiLock(RedisLock):
+class RedisMultiLock(_redis_lock.RedisChannels, RedisLock):
     """Several locks, all or nothing: no order, and no deadlock.
 
     The server grants all at once, or puts the caller into all the lines.
@@ -451,15 +433,11 @@ class RedisMultiLock(RedisLock):
         fail_when_locked: bool | None = False,
         **options: Any,
     ) -> None:
-        self.channels: tuple[str, ...] = tuple(dict.fromkeys(channels))
         super().__init__(
-            self.channels[0] if self.channels else '',
+            self._name(channels),
             *(connection, timeout, check_interval, fail_when_locked),
             **options,
         )
-
-    def _channels(self) -> tuple[str, ...]:
-        return self.channels
 
 
 # Equal options -> one client of this process, while somebody uses it
@@ -479,62 +457,9 @@ def _shared_client(options: dict[str, Any]) -> Any:
     return client
 
 
-def _asked_who(lock: RedisLock, role: str) -> tuple[RedisHolder, ...]:
-    """Those who have this role."""
-    client = lock.get_connection()
-    step = _redis_plan.question_who(
-        _redis_endpoint.dialect_of(client), lock._order.bases[0]
-    )
-    answer = _redis_commands.run_script(client, step)
-    return tuple(
-        found
-        for its_role, found in _redis_plan.understood_who(answer)
-        if its_role == role
-    )
-
-
-def _rest(claim: _redis_claims.Claim | None, seconds: float) -> None:
+def _rest(claim: Any, seconds: float) -> None:
     """Sleep until something happens to the claim, or the time is over."""
     parker = _thread.allocate_lock()
     parker.acquire()
     if claim is None or claim.prepare_pause(parker.release):
         parker.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
-
-
-def _check_or_kill(
-    connection: Any,
-    session: Any,
-    base: str,
-    holders: tuple[RedisHolder, ...],
-    timeout: float,
-) -> bool | None:
-    """Ping holders; True where one answers. The others lose the lock."""
-    dialect = session.dialect
-    answers = {found.hid: threading.Event() for found in holders}
-    nonces = {hid: os.urandom(8).hex() for hid in answers}
-    own_channel = dialect.channel(session.sid, base)
-    verb = 'SPUBLISH' if dialect.is_sharded else 'PUBLISH'
-    try:
-        for found in holders:
-            nonce = nonces[found.hid]
-            session.pongs[nonce] = answers[found.hid].set
-            connection.execute_command(
-                verb,
-                dialect.channel(found.sid, base),
-                f'ping {nonce} {own_channel}',
-            )
-        deadline = _deadline.Deadline(timeout)
-        for found in holders:
-            if not answers[found.hid].wait(max(0.0, deadline.remaining())):
-                _redis_commands.run_script(
-                    connection,
-                    _redis_plan.RunScript(
-                        dialect.evict,
-                        _redis_scripts.keys_of(base),
-                        (found.hid, found.sid),
-                    ),
-                )
-        return any(event.is_set() for event in answers.values()) or None
-    finally:
-        for nonce in nonces.values():
-            session.pongs.pop(nonce, None)

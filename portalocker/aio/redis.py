@@ -12,12 +12,11 @@ from redis import asyncio as redis_asyncio
 from redis import exceptions as redis_errors
 
 from .. import (
+    _listening,
     _redis_claims,
     _redis_core,
-    _redis_endpoint,
     _redis_lock,
     _redis_plan,
-    _redis_session,
     constants,
     exceptions,
     utils,
@@ -26,10 +25,10 @@ from .. import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import types as python_types
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any, Literal, Self
 
-__all__ = ['AsyncRedisLock']
+__all__ = ['AsyncRedisLock', 'AsyncRedisMultiLock', 'AsyncRedisSemaphore']
 
 
 class AsyncRedisLock(_redis_lock.RedisLockState):
@@ -56,6 +55,7 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
         timeout: float | None = None,
         check_interval: float | None = None,
         fail_when_locked: bool | None = False,
+        unavailable_timeout: float = 1,
         redis_kwargs: dict[str, Any] | None = None,
         *,
         flags: constants.LockFlags = constants.LockFlags.EXCLUSIVE,
@@ -64,24 +64,30 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
         lease: float = 10.0,
         takeover: Literal['immediate', 'safe'] = 'immediate',
         on_lost: Callable[[exceptions.LockLostError], object] | None = None,
+        interrupt_on_lost: bool = False,
         reentrant: bool = False,
         label: str | None = None,
         fence: bool = True,
+        legacy_compat: bool = False,
     ) -> None:
-        self._set_up(connection, redis_kwargs, on_lost)
+        self._set_up(
+            *(connection, redis_kwargs, on_lost),
+            interrupt_on_lost=interrupt_on_lost,
+            reentrant=reentrant,
+        )
         waiting = utils.LockBase(timeout, check_interval, fail_when_locked)
         self.timeout: float = waiting.timeout
         self.check_interval: float = waiting.check_interval
         self.fail_when_locked: bool = waiting.fail_when_locked
         self.channel = channel
-        self.interrupt_on_lost = False
-        self.reentrant = reentrant
-        self._order = _redis_plan.Order(
-            (channel,),
-            _redis_lock.mode_of(flags, limit),
-            *(limit, lease, takeover),
+        self.unavailable_timeout = unavailable_timeout
+        self._order_as(
+            *(flags, limit, lease, takeover),
+            fair=fair,
+            fence=fence,
+            label=label,
+            legacy_compat=legacy_compat,
         )
-        self._order.set_options(is_fair=fair, is_fenced=fence, label=label)
 
     def get_connection(self) -> Any:
         """Return the client for commands; makes one where none was given."""
@@ -96,29 +102,39 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
         fail_when_locked: bool | None = None,
     ) -> Self:
         """Take the lock and return this object; see `RedisLock.acquire`."""
+        phases_of = _listening.listener
+        wish = timeout, check_interval, fail_when_locked
+        if phases_of is None:
+            await self._take(*wish, None)
+            return self
+        counted = phases_of(self)
+        with _listening.Acquiring(counted) as acquiring:
+            acquiring.holds(await self._take(*wish, counted))
+        return self
+
+    async def _take(
+        self,
+        timeout: float | None,
+        check_interval: float | None,
+        fail_when_locked: bool | None,
+        counted: Any,
+    ) -> _redis_claims.Claim | None:
+        """Take the lock; the new hold, None where it was ours before."""
         again, place = self._begin()
         if again is not None:
-            return self
+            return None
         try:
-            if timeout is None:
-                timeout = self.timeout
-            if utils.coalesce(fail_when_locked, self.fail_when_locked):
-                timeout = 0.0
-            pauses: list[float] = []
-            ticks = _redis_plan.jittered_ticks(
-                timeout,
-                utils.coalesce(check_interval, self.check_interval),
-                pauses.append,
-            )
-            claim = await self._drive(
-                _redis_plan.acquisition(self._order, timeout, ticks, pauses)
+            claim: _redis_claims.Claim = await self._drive(
+                self._acquisition(
+                    timeout, check_interval, fail_when_locked, counted
+                )
             )
             self._publish(claim)
+            return claim
         except BaseException:
             self._abort(place)
             await self._close_own_connection()
             raise
-        return self
 
     async def try_acquire(self) -> bool:
         """Take the lock if it is free now; whether we hold it."""
@@ -133,6 +149,13 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
         claim = self._end_one()
         if claim is None:
             return
+        if claim.counted is None:
+            await self._give_back(claim)
+            return
+        with _listening.Releasing(claim):
+            await self._give_back(claim)
+
+    async def _give_back(self, claim: _redis_claims.Claim) -> None:
         try:
             was_held = await self._drive(_redis_plan.releasing(claim))
         finally:
@@ -141,18 +164,11 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
 
     async def verify(self) -> None:
         """Ask the server whether we hold; raises `LockLostError` if not."""
-        self.ensure_held()
-        claim = self._current()
-        assert claim is not None
-        sent = _redis_core.now()
+        claim, sent = self._claim_to_verify(), _redis_core.now()
         answer = await _run_script(
             self.get_connection(), _redis_plan.question_beat(claim)
         )
-        claim.happened(
-            *(claim.hold.answered_beat, all(answer), sent),
-            _redis_core.now(),
-        )
-        self.ensure_held()
+        self._verified(claim, answer, sent)
 
     async def holders(self) -> tuple[_redis_plan.RedisHolder, ...]:
         """Who holds the lock, as the server knows them; one round trip."""
@@ -162,17 +178,39 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
         """Who waits for the lock, first come first; one round trip."""
         return await self._asked_who('waiter')
 
-    async def _asked_who(self, role: str) -> tuple[Any, ...]:
-        client = self.get_connection()
+    async def _asked_who(
+        self, role: str
+    ) -> tuple[_redis_plan.RedisHolder, ...]:
+        question, client = self._who(), self.get_connection()
         try:
-            step = _redis_plan.question_who(
-                _redis_endpoint.dialect_of(client), self._order.bases[0]
-            )
-            answer = await _run_script(client, step)
+            answer = await _run_script(client, question)
         finally:
             await self._close_own_connection()
-        found = _redis_plan.understood_who(answer)
-        return tuple(one for its_role, one in found if its_role == role)
+        return _redis_plan.those_who(role, answer)
+
+    async def check_or_kill_lock(
+        self, connection: Any, timeout: float | None = None
+    ) -> bool | None:
+        """Ask the holders whether they live; take the lock from the dead.
+
+        See `RedisLock.check_or_kill_lock`.
+        """
+        if timeout is None:
+            timeout = self.unavailable_timeout
+        found = await self.holders()
+        if not found:
+            return None
+        session = await asyncio.to_thread(
+            self._session_of, self.get_connection()
+        )
+        try:
+            evicting = _redis_plan.eviction(
+                session, self._order.bases[0], found, timeout
+            )
+            answered: bool | None = await self._drive(evicting, connection)
+        finally:
+            await self._close_own_connection()
+        return answered
 
     async def __aenter__(self) -> Self:
         return await self.acquire()
@@ -210,34 +248,25 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
             await client.aclose()
 
     async def _new_claim(self) -> _redis_claims.Claim:
-        client, order = self.get_connection(), self._order
+        client = self.get_connection()
         while True:
             session = self._session
             if session is None or session.is_over:
-                session = self._session = await asyncio.to_thread(
-                    _redis_session.session_for,
-                    _redis_endpoint.Endpoint(client, order.bases[0]),
-                    order.bases[0],
-                    self.client_name,
-                )
-            claim = _redis_claims.Claim(
-                session, order.channels, order.keys, order.lease
-            )
-            try:
-                session.register(claim)
-            except _redis_claims.SessionEnded:
-                continue
-            session.visit_channels(claim)
-            return claim
+                session = await asyncio.to_thread(self._session_of, client)
+            claim = self._claim_in(session)
+            if claim is not None:
+                return claim
 
-    async def _drive(self, plan: _redis_plan.Plan) -> Any:
+    async def _drive(self, plan: _redis_plan.Plan, client: Any = None) -> Any:
         """Do what a plan needs, while other tasks run."""
         try:
             step = next(plan)
             while True:
                 try:
                     if isinstance(step, _redis_plan.RunScript):
-                        result = await _run_script(self.get_connection(), step)
+                        result = await _run_script(
+                            client or self.get_connection(), step
+                        )
                     elif isinstance(step, _redis_plan.Rest):
                         result = None
                         await _rest(step.claim, step.seconds)
@@ -249,6 +278,46 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
                     step = plan.send(result)
         except StopIteration as done:
             return done.value
+
+
+class AsyncRedisSemaphore(_redis_lock.RedisPermits, AsyncRedisLock):
+    """`RedisSemaphore` for tasks: at most `maximum` holders at a time."""
+
+    def __init__(
+        self,
+        maximum: int,
+        channel: str,
+        connection: Any = None,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = False,
+        **options: Any,
+    ) -> None:
+        self.maximum = maximum
+        super().__init__(
+            *(channel, connection, timeout, check_interval, fail_when_locked),
+            limit=maximum,
+            **options,
+        )
+
+
+class AsyncRedisMultiLock(_redis_lock.RedisChannels, AsyncRedisLock):
+    """`RedisMultiLock` for tasks: several locks, all or nothing."""
+
+    def __init__(
+        self,
+        channels: Iterable[str],
+        connection: Any = None,
+        timeout: float | None = None,
+        check_interval: float | None = None,
+        fail_when_locked: bool | None = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            self._name(channels),
+            *(connection, timeout, check_interval, fail_when_locked),
+            **options,
+        )
 
 
 async def _run_script(client: Any, step: _redis_plan.RunScript) -> Any:
@@ -264,7 +333,7 @@ async def _run_script(client: Any, step: _redis_plan.RunScript) -> Any:
         )
 
 
-async def _rest(claim: _redis_claims.Claim | None, seconds: float) -> None:
+async def _rest(claim: Any, seconds: float) -> None:
     """Wait until something happens to the claim, or the time is over."""
     loop, event = asyncio.get_running_loop(), asyncio.Event()
 

@@ -691,6 +691,7 @@ def test_stopped_holder_does_not_answer_and_loses_the_lock(
     lock = RedisLock(channel, client, unavailable_timeout=0.05)
     with holding_process(server, channel) as process:
         process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)  # until it stands still
         assert lock.check_or_kill_lock(client) is None
         with lock:
             pass
