@@ -51,23 +51,17 @@ def dialect_of(client: Any) -> _redis_scripts.Dialect:
 class Endpoint:
     """One server, seen through a client; equal for equal servers and users."""
 
-    def __init__(self, client: Any, *bases: str) -> None:
-        self.dialect = dialect_of(client)
-        if is_cluster(client):
-            _check_tag(bases)
-            key = _redis_scripts.keys_of(bases[0])[0].decode()
-            client.exists(key)  # the client learns where it is by now
-            node = client.get_node_from_key(key)
-            client = client.get_redis_connection(node)
-        pool = getattr(client, 'connection_pool', None)
-        if pool is None:
-            raise TypeError(
-                f'cannot lock with {client!r}: it is no client of redis-py'
-            )
-        self._connection_class = _blocking_class(pool.connection_class)
+    def __init__(
+        self,
+        dialect: _redis_scripts.Dialect,
+        connection_class: Any,
+        options: dict[str, Any],
+    ) -> None:
+        self.dialect = dialect
+        self._connection_class = connection_class
         self._options = {
             name: value
-            for name, value in pool.connection_kwargs.items()
+            for name, value in options.items()
             if name not in _NOT_FOR_SESSIONS
         }
         self.key: Hashable = (
@@ -99,6 +93,54 @@ class Endpoint:
         )
 
 
+def endpoint_of(client: Any, *bases: str) -> Endpoint:
+    """Where the locks with these keys are; a cluster is asked."""
+    dialect = dialect_of(client)
+    if is_cluster(client):
+        key = _key_of(bases)
+        client.exists(key)  # the client learns where it is by now
+        node = client.get_node_from_key(key)
+        client = client.get_redis_connection(node)
+    pool = _pool_of(client)
+    if _is_async(pool.connection_class):
+        raise TypeError(
+            f'cannot lock with {client!r} without a loop: see AsyncRedisLock'
+        )
+    return Endpoint(dialect, pool.connection_class, pool.connection_kwargs)
+
+
+async def async_endpoint_of(client: Any, *bases: str) -> Endpoint:
+    """The same for a client of `redis.asyncio`; a thread connects to it."""
+    dialect = dialect_of(client)
+    if is_cluster(client):
+        key = _key_of(bases)
+        await client.exists(key)
+        found = client.get_node_from_key(key)
+    else:
+        found = _pool_of(client)
+    options = dict(found.connection_kwargs)
+    if hasattr(found, 'get_master_address'):
+        options['host'], options['port'] = await found.get_master_address()
+        options.pop('connection_pool', None)
+    blocking_class = _blocking_class(found.connection_class)
+    return Endpoint(dialect, blocking_class, options)
+
+
+def _pool_of(client: Any) -> Any:
+    pool = getattr(client, 'connection_pool', None)
+    if pool is None:
+        raise TypeError(
+            f'cannot lock with {client!r}: it is no client of redis-py'
+        )
+    return pool
+
+
+def _key_of(bases: tuple[str, ...]) -> str:
+    """A key that lies where all of these locks do."""
+    _check_tag(bases)
+    return _redis_scripts.keys_of(bases[0])[0].decode()
+
+
 def _check_tag(bases: tuple[str, ...]) -> None:
     if len({_redis_scripts.tag_of(base) for base in bases}) > 1:
         raise ValueError(
@@ -107,12 +149,16 @@ def _check_tag(bases: tuple[str, ...]) -> None:
         )
 
 
+def _is_async(connection_class: Any) -> bool:
+    return bool(connection_class.__module__.startswith('redis.asyncio'))
+
+
 def _blocking_class(connection_class: Any) -> Any:
     """The class whose connections a thread reads; sessions have a thread."""
-    if not connection_class.__module__.startswith('redis.asyncio'):
+    if not _is_async(connection_class):
         return connection_class
-    name = connection_class.__name__
-    if name.startswith('Sentinel') or not hasattr(redis_connection, name):
+    name = connection_class.__name__.removeprefix('SentinelManaged')
+    if not hasattr(redis_connection, name):
         raise TypeError(
             f'cannot open a session like {connection_class!r}: pass a client '
             'of the server itself'

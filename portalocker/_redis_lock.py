@@ -190,22 +190,22 @@ class RedisLockState(_copies.StartsReleased):
             self._order, timeout, ticks, pauses, counted
         )
 
-    def _session_of(self, client: Any) -> Any:
-        """The session in which to hold; opened where there is none."""
+    def _live_session(self) -> Any:
+        """The session that the last hold was in, while it lives."""
         session = self._session
-        if session is None or session.is_over:
-            base = self._order.bases[0]
-            session = self._session = _redis_session.session_for(
-                _redis_endpoint.Endpoint(client, *self._order.bases),
-                base,
-                self.client_name,
+        return None if session is None or session.is_over else session
+
+    def _session_at(self, endpoint: _redis_endpoint.Endpoint) -> Any:
+        """The session there; opened, which waits, where there is none."""
+        if self._order.is_legacy and endpoint.dialect.is_sharded:
+            raise ValueError(
+                'cannot exclude older releases in a cluster: there they do '
+                'not even exclude each other'
             )
-            if self._order.is_legacy and session.dialect.is_sharded:
-                raise ValueError(
-                    'cannot exclude older releases in a cluster: there '
-                    'they do not even exclude each other'
-                )
-        return session
+        self._session = _redis_session.session_for(
+            endpoint, self._order.bases[0], self.client_name
+        )
+        return self._session
 
     def _claim_in(self, session: Any) -> _redis_claims.Claim | None:
         """A new claim; None where the session has ended meanwhile."""

@@ -20,6 +20,7 @@ from . import (
     _redis_claims,
     _redis_commands,
     _redis_core,
+    _redis_endpoint,
     _redis_listening,
     _redis_lock,
     _redis_plan,
@@ -352,6 +353,12 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
     def _close_own_connection(self) -> None:
         if self.close_connection and not self._claims:
             self.connection: Any = None
+
+    def _session_of(self, client: Any) -> Any:
+        """The session in which to hold; opened where there is none."""
+        return self._live_session() or self._session_at(
+            _redis_endpoint.endpoint_of(client, *self._order.bases)
+        )
 
     def _new_claim(self) -> _redis_claims.Claim:
         client = self.get_connection()

@@ -24,12 +24,18 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .postgres import AsyncPostgresLock
-    from .redis import AsyncRedisLock
+    from .redis import (
+        AsyncRedisLock,
+        AsyncRedisMultiLock,
+        AsyncRedisSemaphore,
+    )
 
 __all__ = [
     'AcquireReturnProxy',
     'AsyncPostgresLock',
     'AsyncRedisLock',
+    'AsyncRedisMultiLock',
+    'AsyncRedisSemaphore',
     'BoundedSemaphore',
     'FileLock',
     'Lock',
@@ -43,10 +49,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == 'AsyncRedisLock':  # it needs the redis extra
-        from .redis import AsyncRedisLock
+    if name.startswith('AsyncRedis') and name in __all__:
+        from . import redis  # it needs the redis extra
 
-        return AsyncRedisLock
+        return getattr(redis, name)
     if name == 'AsyncPostgresLock':  # it needs the postgres extra
         from .postgres import AsyncPostgresLock
 

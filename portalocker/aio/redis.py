@@ -15,6 +15,7 @@ from .. import (
     _listening,
     _redis_claims,
     _redis_core,
+    _redis_endpoint,
     _redis_lock,
     _redis_plan,
     constants,
@@ -35,9 +36,9 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
     """`RedisLock` for tasks: whoever waits leaves the loop to others.
 
     `connection`
-        a client of `redis.asyncio` for one server. It is used and never
-        closed or changed. Without one a client is made of `redis_kwargs`,
-        and closed at the release.
+        a client of `redis.asyncio` (also of Sentinel or a cluster). It is
+        used and never closed or changed. Without one a client is made of
+        `redis_kwargs`, and closed at the release.
     `on_lost`
         called in the event loop that acquired the lock.
     `reentrant`
@@ -200,9 +201,7 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
         found = await self.holders()
         if not found:
             return None
-        session = await asyncio.to_thread(
-            self._session_of, self.get_connection()
-        )
+        session = await self._session_of(self.get_connection())
         try:
             evicting = _redis_plan.eviction(
                 session, self._order.bases[0], found, timeout
@@ -247,13 +246,20 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
             self.connection: Any = None
             await client.aclose()
 
+    async def _session_of(self, client: Any) -> Any:
+        """The session in which to hold; opened where there is none."""
+        session = self._live_session()
+        if session is None:
+            endpoint = await _redis_endpoint.async_endpoint_of(
+                client, *self._order.bases
+            )
+            session = await asyncio.to_thread(self._session_at, endpoint)
+        return session
+
     async def _new_claim(self) -> _redis_claims.Claim:
         client = self.get_connection()
         while True:
-            session = self._session
-            if session is None or session.is_over:
-                session = await asyncio.to_thread(self._session_of, client)
-            claim = self._claim_in(session)
+            claim = self._claim_in(await self._session_of(client))
             if claim is not None:
                 return claim
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from test_redis_lock import LONG, eventually, in_thread, kill_session
 
 from portalocker import exceptions
 from portalocker._redis_scripts import base_of
+from portalocker.aio import AsyncRedisLock, AsyncRedisMultiLock
 from portalocker.redis import RedisLock, RedisMultiLock, close_sessions
 
 redis = pytest.importorskip('redis')
@@ -91,6 +93,45 @@ def test_locks_on_every_node(cluster: Any, channel: str) -> None:
     assert len({id(lock.pubsub) for lock in locks}) == 2
     for lock in locks:
         lock.release()
+
+
+def test_tasks_lock_on_every_node(
+    nodes: list[redis_server.RedisServer], cluster: Any, channel: str
+) -> None:
+    async def main() -> None:
+        client = redis.asyncio.RedisCluster(
+            host='127.0.0.1', port=nodes[1].port
+        )
+        names = [f'{{{channel} {n}}}:a' for n in range(8)]
+        locks = [AsyncRedisLock(name, client) for name in names]
+        for lock in locks:
+            await lock.acquire()
+            await lock.verify()
+            assert not RedisLock(lock.channel, cluster).try_acquire()
+        assert len({id(lock.pubsub) for lock in locks}) == 2
+        waiter = AsyncRedisLock(names[0], client, timeout=LONG)
+        waiting = asyncio.ensure_future(waiter.acquire())
+        while not await locks[0].waiters():  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0)
+        for lock in locks:
+            await lock.release()
+        await waiting
+        await waiter.release()
+        both = AsyncRedisMultiLock([names[0], f'{{{channel} 0}}:b'], client)
+        async with both:
+            assert len(both.token) == 2
+        with pytest.raises(ValueError, match='share one hash tag'):
+            await AsyncRedisMultiLock(names, client).acquire()
+        await client.aclose()
+
+    asyncio.run(main())
+
+
+def test_older_releases_are_no_matter_in_a_cluster(
+    cluster: Any, channel: str
+) -> None:
+    with pytest.raises(ValueError, match='in a cluster'):
+        RedisLock(channel, cluster, legacy_compat=True).acquire()
 
 
 def test_waiter_is_woken_and_dead_holders_are_passed(

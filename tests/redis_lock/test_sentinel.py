@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pathlib
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from servers import ports, redis_server
 from test_redis_lock import LONG, eventually
 
 from portalocker import exceptions
+from portalocker.aio import AsyncRedisLock
 from portalocker.redis import RedisLock, close_sessions
 
 redis = pytest.importorskip('redis')
@@ -81,6 +83,24 @@ def test_sentinel_leads_to_the_master(master: Any, channel: str) -> None:
     with RedisLock(channel, master) as lock:
         lock.verify()
         assert not RedisLock(channel, master).try_acquire()
+
+
+def test_task_is_led_to_the_master(master: Any, channel: str) -> None:
+    from redis.asyncio.sentinel import Sentinel
+
+    async def main() -> None:
+        place = master.guard.connection_pool.connection_kwargs
+        guard = Sentinel([('127.0.0.1', place['port'])])
+        client = guard.master_for('main')
+        async with AsyncRedisLock(channel, client) as lock:
+            await lock.verify()
+            assert not RedisLock(channel, master).try_acquire()
+            assert lock.pubsub is not None
+        await client.aclose()
+        for found in guard.sentinels:
+            await found.aclose()
+
+    asyncio.run(main())
 
 
 def begins_failover(guard: Any) -> bool:
