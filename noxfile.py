@@ -114,6 +114,14 @@ def free_threaded(session: nox.Session) -> None:
 
 
 @nox.session
+@nox.parametrize('version', ['5.0.1', '6.*', '7.*', '8.*'])
+def redis_client(session: nox.Session, version: str) -> None:
+    """Test the locks on a Redis server with old and new clients."""
+    session.install('-e', '.[tests]', f'redis=={version}')
+    session.run('python', '-m', 'pytest', 'tests/redis_lock', *session.posargs)
+
+
+@nox.session
 def benchmarks(session: nox.Session) -> None:
     """Measure us beside the others; see benchmarks/README.rst."""
     session.install('-e', '.[benchmarks]')

@@ -7,11 +7,11 @@
 >>> counter.snapshot().started
 1
 
-The file locks report once somebody called `enable()`: a counter NAME.enter
+The locks report once somebody called `enable()`: a counter NAME.enter
 for `acquire()` and `try_acquire()` from the call to its end, NAME.region for
 the time the lock is held, NAME.exit for `release()`. A try that finds the lock
 taken counts as out of time. While nobody listens that costs one `if` each. For
-locks on servers and, but for `aio.FileLock`, of event loops use `guard()`.
+`PostgresLock` use `guard()`.
 """
 
 from __future__ import annotations
@@ -545,7 +545,7 @@ def _phases_of(lock: Any) -> Phases:
 
 
 def enable() -> None:
-    """Have the file locks report from now on; see `Waits`.
+    """Have the locks report from now on; see `Waits`.
 
     The counters of a `FileLock` are `pytorch.filelock.enter`, `.region` and
     `.exit`, those of any other lock `portalocker.Lock.enter` and so on, with
