@@ -20,9 +20,9 @@ from . import (
     _pacing,
     _redis_claims,
     _redis_core,
+    _redis_holder,
     _redis_scripts,
     exceptions,
-    holder,
 )
 
 TYPE_CHECKING = False
@@ -37,7 +37,6 @@ _HIGHEST_RANK = 7
 # of the interval: who is first looks more often, all the others wait for that
 _FIRST_IN_LINE = 0.75
 _TAKEOVERS = {'immediate': 'i', 'safe': 's'}
-_MODES = {'x': 'exclusive', 's': 'shared', 'p': 'permit'}
 
 #: the outcome is not known: the script is run once more
 UNKNOWN_OUTCOME = (
@@ -81,41 +80,22 @@ class RunScript(typing.NamedTuple):
     words: tuple[Any, ...]
 
 
+class CanBeWoken(typing.Protocol):
+    """What a pause is spent at."""
+
+    def prepare_pause(self, wake: Callable[[], object]) -> bool:
+        """Have `wake` called when something happens; whether it still may."""
+
+
 class Rest(typing.NamedTuple):
     """Wanted: a pause; what happens to the claim ends it."""
 
-    claim: _redis_claims.Claim | RollCall | None
+    claim: CanBeWoken | None
     seconds: float
 
 
 Step = typing.Union[OpenSession, RunScript, Rest]
 Plan = typing.Generator[Step, typing.Any, typing.Any]
-
-
-class RedisHolder(holder.RemoteHolder):
-    """One holder of a lock on a Redis server, or one waiter.
-
-    Beside what every `RemoteHolder` has: `thread` (the number the system
-    gives it) and `mode` (`'exclusive'`, `'shared'` or `'permit'`).
-    """
-
-    __slots__ = ('hid', 'mode', 'sid', 'thread')
-
-    def __init__(self, mode: str, since: str, token: str, meta: str) -> None:
-        host, pid, thread, label = (*meta.split(':', 3), '', '', '')[:4]
-        super().__init__(
-            int(pid) if pid.isdigit() else 0,
-            host=host or None,
-            label=label or None,
-            token=int(token) or None,
-            shared=mode == 's',
-            since=int(since) / 1e6,
-        )
-        self.thread: int | None = int(thread) if thread.isdigit() else None
-        self.mode: str = _MODES.get(mode, mode)
-        #: what the server knows the hold and its session by
-        self.hid: str = ''
-        self.sid: str = ''
 
 
 class Order:
@@ -397,7 +377,7 @@ class _Acquisition:
             self.claim = None
         raise exceptions.AlreadyLocked(
             filename=self._order.channels[0],
-            holders=tuple(map(_holder_of, self._holders)),
+            holders=tuple(map(_redis_holder.holder_of, self._holders)),
             waited=self._timeout if self._may_wait else None,
         )
 
@@ -456,60 +436,6 @@ def releasing(claim: _redis_claims.Claim) -> Generator[Step, Any, bool]:
         raise
 
 
-class RollCall:
-    """Who of these holders answers a ping."""
-
-    def __init__(self, session: Any, base: str, found: Any) -> None:
-        self._session = session
-        self._base = base
-        #: nonce -> who has not answered
-        self.missing = {os.urandom(8).hex(): one for one in found}
-        self._wake: Callable[[], object] | None = None
-
-    def begin(self) -> None:
-        """Ping all of them."""
-        for nonce, one in list(self.missing.items()):
-            self._session.pongs[nonce] = lambda nonce=nonce: self._hear(nonce)
-            self._session.ping(one.sid, self._base, nonce)
-
-    def end(self) -> None:
-        """Listen to no answer any more."""
-        for nonce in list(self.missing):
-            self._session.pongs.pop(nonce, None)
-
-    def _hear(self, nonce: str) -> None:
-        with self._session.mutex:
-            self.missing.pop(nonce, None)
-            wake, self._wake = self._wake, None
-        if wake is not None:
-            wake()
-
-    def prepare_pause(self, wake: Callable[[], object]) -> bool:
-        """Have `wake` called at the next answer; whether one is missing."""
-        with self._session.mutex:
-            self._wake = wake
-            return bool(self.missing)
-
-
-def eviction(
-    session: Any, base: str, found: tuple[RedisHolder, ...], timeout: float
-) -> Generator[Step, Any, bool | None]:
-    """Ping holders; True where one answers. The others lose the lock."""
-    call = RollCall(session, base, found)
-    deadline = _deadline.Deadline(timeout)
-    try:
-        call.begin()
-        while call.missing and deadline.remaining() > 0:
-            yield Rest(call, deadline.remaining())
-    finally:
-        call.end()
-    silent = list(call.missing.values())
-    for one in silent:
-        keys = _redis_scripts.keys_of(base)
-        yield RunScript(session.dialect.evict, keys, (one.hid, one.sid))
-    return len(silent) < len(found) or None
-
-
 def question_beat(claim: _redis_claims.Claim) -> RunScript:
     """Ask whether a claim still holds, which renews it."""
     keys = claim.keys[::4]
@@ -520,31 +446,3 @@ def question_beat(claim: _redis_claims.Claim) -> RunScript:
 def question_who(dialect: _redis_scripts.Dialect, base: str) -> RunScript:
     """Ask who holds a lock, and who waits for it."""
     return RunScript(dialect.who, _redis_scripts.keys_of(base), ())
-
-
-def _holder_of(record: Any) -> RedisHolder:
-    """A holder, of its record."""
-    token, since, _, _, mode, _, _, meta = _redis_scripts.as_text(
-        record
-    ).split(' ', 7)
-    return RedisHolder(mode, since, token, meta)
-
-
-def those_who(role: str, reply: list[Any]) -> tuple[RedisHolder, ...]:
-    """Those of the answer who have this role."""
-    return tuple(
-        found for its_role, found in understood_who(reply) if its_role == role
-    )
-
-
-def understood_who(reply: list[Any]) -> list[tuple[str, RedisHolder]]:
-    """The answer of the script, as objects."""
-    found = []
-    for row in reply[1]:
-        role, hid, sid, mode, token, since, meta = map(
-            _redis_scripts.as_text, row
-        )
-        one = RedisHolder(mode, since, token, meta)
-        one.hid, one.sid = hid, sid
-        found.append((role, one))
-    return found

@@ -21,14 +21,16 @@ from . import (
     _redis_commands,
     _redis_core,
     _redis_endpoint,
+    _redis_holder,
     _redis_listening,
     _redis_lock,
     _redis_plan,
+    _redis_roll_call,
     constants,
     exceptions,
     utils,
 )
-from ._redis_plan import RedisHolder
+from ._redis_holder import RedisHolder
 from ._redis_session import close_sessions
 
 TYPE_CHECKING = False
@@ -292,7 +294,7 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
 
     def _asked_who(self, role: str) -> tuple[RedisHolder, ...]:
         question, client = self._who(), self.get_connection()
-        return _redis_plan.those_who(
+        return _redis_holder.those_who(
             role, _redis_commands.run_script(client, question)
         )
 
@@ -326,7 +328,7 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         if not found:
             return None
         session = self._session_of(self.get_connection())
-        evicting = _redis_plan.eviction(
+        evicting = _redis_roll_call.eviction(
             session, self._order.bases[0], found, timeout
         )
         return self._drive(evicting, connection)  # type: ignore[no-any-return]

@@ -16,8 +16,10 @@ from .. import (
     _redis_claims,
     _redis_core,
     _redis_endpoint,
+    _redis_holder,
     _redis_lock,
     _redis_plan,
+    _redis_roll_call,
     constants,
     exceptions,
     utils,
@@ -171,23 +173,23 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
         )
         self._verified(claim, answer, sent)
 
-    async def holders(self) -> tuple[_redis_plan.RedisHolder, ...]:
+    async def holders(self) -> tuple[_redis_holder.RedisHolder, ...]:
         """Who holds the lock, as the server knows them; one round trip."""
         return await self._asked_who('holder')
 
-    async def waiters(self) -> tuple[_redis_plan.RedisHolder, ...]:
+    async def waiters(self) -> tuple[_redis_holder.RedisHolder, ...]:
         """Who waits for the lock, first come first; one round trip."""
         return await self._asked_who('waiter')
 
     async def _asked_who(
         self, role: str
-    ) -> tuple[_redis_plan.RedisHolder, ...]:
+    ) -> tuple[_redis_holder.RedisHolder, ...]:
         question, client = self._who(), self.get_connection()
         try:
             answer = await _run_script(client, question)
         finally:
             await self._close_own_connection()
-        return _redis_plan.those_who(role, answer)
+        return _redis_holder.those_who(role, answer)
 
     async def check_or_kill_lock(
         self, connection: Any, timeout: float | None = None
@@ -201,9 +203,9 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
         found = await self.holders()
         if not found:
             return None
-        session = await self._session_of(self.get_connection())
+        session = await _session_of(self, self.get_connection())
         try:
-            evicting = _redis_plan.eviction(
+            evicting = _redis_roll_call.eviction(
                 session, self._order.bases[0], found, timeout
             )
             answered: bool | None = await self._drive(evicting, connection)
@@ -246,20 +248,10 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
             self.connection: Any = None
             await client.aclose()
 
-    async def _session_of(self, client: Any) -> Any:
-        """The session in which to hold; opened where there is none."""
-        session = self._live_session()
-        if session is None:
-            endpoint = await _redis_endpoint.async_endpoint_of(
-                client, *self._order.bases
-            )
-            session = await asyncio.to_thread(self._session_at, endpoint)
-        return session
-
     async def _new_claim(self) -> _redis_claims.Claim:
         client = self.get_connection()
         while True:
-            claim = self._claim_in(await self._session_of(client))
+            claim = self._claim_in(await _session_of(self, client))
             if claim is not None:
                 return claim
 
@@ -324,6 +316,17 @@ class AsyncRedisMultiLock(_redis_lock.RedisChannels, AsyncRedisLock):
             *(connection, timeout, check_interval, fail_when_locked),
             **options,
         )
+
+
+async def _session_of(lock: AsyncRedisLock, client: Any) -> Any:
+    """The session in which to hold; opened where there is none."""
+    session = lock._live_session()
+    if session is None:
+        endpoint = await _redis_endpoint.async_endpoint_of(
+            client, *lock._order.bases
+        )
+        session = await asyncio.to_thread(lock._session_at, endpoint)
+    return session
 
 
 async def _run_script(client: Any, step: _redis_plan.RunScript) -> Any:

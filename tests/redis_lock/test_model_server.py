@@ -10,7 +10,7 @@ import model_server
 import pytest
 from servers import redis_server
 
-from portalocker import _redis_plan, _redis_scripts
+from portalocker import _redis_holder, _redis_scripts
 
 redis = pytest.importorskip('redis')
 
@@ -154,7 +154,7 @@ def _compare_states(
     line = [hid.decode() for hid in client.lrange(keys[1], 0, -1)]
     assert line == list(twin.line), log
     assert {hid.decode() for hid in client.hkeys(keys[2])} == set(line), log
-    found = _redis_plan.understood_who(
+    found = _redis_holder.understood_who(
         client.execute_command('EVAL', DIALECT.who.text, 4, *keys)
     )
     living = {hid for hid, h in twin.holders.items() if twin.lives(h)}
