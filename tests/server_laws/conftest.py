@@ -124,7 +124,7 @@ def _servers() -> Iterator[dict[str, Any]]:
     import loops
 
     # the loop of this thread keeps the thread that opens sessions
-    loops.runner().run(lambda: asyncio.to_thread(int))
+    loops.runner('asyncio').run(lambda: asyncio.to_thread(int))
     servers = {
         'valkey': _start_valkey(),
         'postgresql': _start_postgresql(),

@@ -21,6 +21,7 @@ LONG = 15.0  # seconds: only ever reached by a failure
 TIMEOUT = 10 * LONG
 
 SHARED = portalocker.LockFlags.SHARED
+_LOOP = 'asyncio'  # the client of Redis knows no other
 
 # What a lock of the other colour has to be asked in its task
 _AWAITED = (
@@ -35,24 +36,26 @@ class InTask:
     """
 
     def __init__(self, lock: Any) -> None:
-        loops.runner()  # what a loop needs is there before the law begins
+        loops.runner(_LOOP)  # what it needs is there before the law begins
         self.lock = lock
 
     def __getattr__(self, name: str) -> Any:
         if name in _AWAITED:
             verb = getattr(self.lock, name)
-            return lambda **given: loops.runner().run(lambda: verb(**given))
-        return loops.runner().run(lambda: getattr(self.lock, name))
+            return lambda **given: loops.runner(_LOOP).run(
+                lambda: verb(**given)
+            )
+        return loops.runner(_LOOP).run(lambda: getattr(self.lock, name))
 
     def ensure_held(self) -> None:
-        loops.runner().run(self.lock.ensure_held)
+        loops.runner(_LOOP).run(self.lock.ensure_held)
 
     def __enter__(self) -> Any:
-        loops.runner().run(self.lock.__aenter__)
+        loops.runner(_LOOP).run(self.lock.__aenter__)
         return self
 
     def __exit__(self, *exc_info: object) -> Any:
-        return loops.runner().run(lambda: self.lock.__aexit__(*exc_info))
+        return loops.runner(_LOOP).run(lambda: self.lock.__aexit__(*exc_info))
 
 
 Make = Callable[..., Any]
