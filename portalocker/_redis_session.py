@@ -18,6 +18,7 @@ from . import (
     _after_fork,
     _redis_endpoint,
     _redis_listening,
+    _redis_mail,
     _redis_wire,
 )
 
@@ -274,7 +275,14 @@ def forget_session(session: RedisSession) -> None:
 def _close_at_exit() -> None:
     """Let go of what is held, without a word: the process ends."""
     for session in list(_sessions.values()):
-        for claim in list(session.claims.values()):
+        claims = list(session.claims.values())
+        if claims and not session.is_over:
+            # nobody will be there to send it where the server has it not
+            session.post(
+                *('SCRIPT', 'LOAD', session.dialect.release.text),
+                answered=_redis_mail.ignore_answer,
+            )
+        for claim in claims:
             session.forget(claim)
     close_sessions()
 

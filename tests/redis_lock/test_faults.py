@@ -181,6 +181,7 @@ class TestHolder:
         self, server: redis_server.RedisServer, client: Any, channel: str
     ) -> None:
         program = HOLD.replace('sys.stdin.read()', '')
+        client.script_flush()  # it releases for the first time
         done = subprocess.run(
             [
                 *(sys.executable, '-c', program, str(server.port), channel),
