@@ -36,7 +36,11 @@ class CSThread(Uncopied):
         return _own.thread
 
     def top(self) -> CriticalSection | None:
-        """Return the innermost section, or None outside all."""
+        """Return the innermost section, or None; in its own thread only."""
+        if _own.thread is not self:
+            raise RuntimeError(
+                "cannot look: these are another thread's sections"
+            )
         return self._sections[-1] if self._sections else None
 
 

@@ -70,6 +70,17 @@ PyMemberDef context_members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+/* One for all: what is freed is made into something else, anywhere. */
+static const char allocator;
+
+PyObject *
+allocate(PyTypeObject *type)
+{
+    PyObject *self = PyType_GenericAlloc(type, 0);
+    HAPPENS_AFTER(&allocator);
+    return self;
+}
+
 PyObject *
 new_object(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
 {
@@ -78,7 +89,7 @@ new_object(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
         PyErr_Format(PyExc_TypeError, "%R takes no arguments", type);
         return NULL;
     }
-    return PyType_GenericAlloc(type, 0);
+    return allocate(type);
 }
 
 PyObject *
@@ -99,6 +110,7 @@ free_object(PyObject *self)
     if (((struct object *)self)->weak_references != NULL) {
         PyObject_ClearWeakRefs(self);
     }
+    HAPPENS_BEFORE(&allocator);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
@@ -309,7 +321,7 @@ new_timed(PyTypeObject *defining, PyObject *lock,
         return NULL;
     }
     struct timed *self
-        = (struct timed *)PyType_GenericAlloc(state->timed_type, 0);
+        = (struct timed *)allocate(state->timed_type);
     if (self != NULL) {
         self->call = timed_call;
         self->lock = Py_NewRef(lock);

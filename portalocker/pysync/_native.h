@@ -16,6 +16,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* -- for ThreadSanitizer ---------------------------------------------------- */
+
+/* It does not look into the interpreter, so it is told what the interpreter's
+ * locks and its allocator order. Nothing in other builds. */
+#ifdef __SANITIZE_THREAD__
+void __tsan_acquire(void *);
+void __tsan_release(void *);
+#define HAPPENS_BEFORE(what) __tsan_release((void *)(what))
+#define HAPPENS_AFTER(what) __tsan_acquire((void *)(what))
+#else
+#define HAPPENS_BEFORE(what) ((void)(what))
+#define HAPPENS_AFTER(what) ((void)(what))
+#endif
+
 /* -- time ----------------------------------------------------------------- */
 
 /* Of the monotonic clock. */
@@ -147,7 +161,12 @@ enum { LOCKED = 1, PARKED = 2 };
  * 0                | free
  * LOCKED           | held
  * PARKED           | free, threads in the lot: one of them was woken
- * LOCKED | PARKED  | held, threads in the lot */
+ * LOCKED | PARKED  | held, threads in the lot
+ *
+ * Taking it acquires, letting go releases, so that what one holder wrote the
+ * next one sees; a hand-over is ordered by the alarm. Setting PARKED is
+ * relaxed: who unlocks reads it in its own compare-exchange or, with the
+ * bucket locked, after the one that set it. */
 struct mutex {
     atomic_uchar bits;
     bool is_unfair; /* never handed over */
@@ -291,7 +310,9 @@ PyObject *new_timed(PyTypeObject *defining, PyObject *lock,
                     const struct timed_verbs *, PyObject *const *arguments,
                     Py_ssize_t count, PyObject *keywords);
 
-/* Of zeros, called without arguments; context objects are given their call. */
+/* Of zeros; free_object() is its end. */
+PyObject *allocate(PyTypeObject *);
+/* The same, called without arguments; context objects are given their call. */
 PyObject *new_object(PyTypeObject *, PyObject *arguments, PyObject *keywords);
 PyObject *new_context(PyTypeObject *, PyObject *arguments,
                       PyObject *keywords, vectorcallfunc call);

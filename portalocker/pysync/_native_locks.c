@@ -249,7 +249,8 @@ mutex_release(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 mutex_locked(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(mutex_is_locked(&((struct mutex_object *)self)->mutex));
+    return PyBool_FromLong(
+        mutex_is_locked(&((struct mutex_object *)self)->mutex));
 }
 
 static PyObject *

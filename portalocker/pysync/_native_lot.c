@@ -54,14 +54,15 @@ microseconds_until(nanoseconds deadline)
     return ((rest < LONGEST_SLEEP ? rest : LONGEST_SLEEP) + 999) / 1000;
 }
 
-/* As threading.TIMEOUT_MAX. */
-static double longest_timeout = 0.0;
+/* As threading.TIMEOUT_MAX; each interpreter that comes stores the same. */
+static _Atomic int64_t longest_seconds;
 
 /* False with OverflowError. */
 static bool
 deadline_in(double seconds, nanoseconds *deadline)
 {
-    if (seconds > longest_timeout) {
+    if (seconds > (double)atomic_load_explicit(&longest_seconds,
+                                               memory_order_relaxed)) {
         PyErr_SetString(
             PyExc_OverflowError,
             "cannot wait: timeout exceeds threading.TIMEOUT_MAX");
@@ -210,7 +211,9 @@ wake(struct wake_list *woken)
         struct waiter *waiter = woken->first;
         woken->first = waiter->next;
         /* its thread may give it back at once: touched no more */
-        PyThread_release_lock(waiter->alarm);
+        PyThread_type_lock alarm = waiter->alarm;
+        HAPPENS_BEFORE(alarm);
+        PyThread_release_lock(alarm);
     }
 }
 
@@ -363,6 +366,7 @@ bucket_leave(struct waiter *waiter)
     wake(&woken);
     if (is_claimed) {
         PyThread_acquire_lock(waiter->alarm, WAIT_LOCK);
+        HAPPENS_AFTER(waiter->alarm);
     }
     return !is_claimed;
 }
@@ -387,6 +391,9 @@ bucket_sleep(struct waiter *waiter, nanoseconds deadline, bool heeds_signals)
         PyThreadState *self = PyEval_SaveThread();
         PyLockStatus status = PyThread_acquire_lock_timed(
             waiter->alarm, microseconds_until(deadline), heeds_signals);
+        if (status == PY_LOCK_ACQUIRED) {
+            HAPPENS_AFTER(waiter->alarm);
+        }
         bool is_late = status != PY_LOCK_ACQUIRED && deadline != NEVER
                        && monotonic_now() >= deadline;
         if (is_late) {
@@ -552,11 +559,13 @@ lot_initialize(void)
     if (longest == NULL) {
         return -1;
     }
-    longest_timeout = PyFloat_AsDouble(longest);
+    double seconds = PyFloat_AsDouble(longest);
     Py_DECREF(longest);
-    if (longest_timeout == -1.0 && PyErr_Occurred()) {
+    if (seconds == -1.0 && PyErr_Occurred()) {
         return -1;
     }
+    atomic_store_explicit(&longest_seconds, (int64_t)seconds,
+                          memory_order_relaxed);
 #ifndef _WIN32
     /* inside fork(), before anything else runs in the child */
     if (!atomic_exchange(&is_registered, true)

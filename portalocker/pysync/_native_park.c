@@ -41,7 +41,7 @@ word_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords)
         && !as_int64(PyTuple_GetItem(arguments, 0), &value)) {
         return NULL;
     }
-    PyObject *self = PyType_GenericAlloc(type, 0);
+    PyObject *self = allocate(type);
     if (self != NULL) {
         atomic_init(&as_word(self)->value, value);
     }

@@ -19,6 +19,10 @@ enum { WRITTEN = 1, WAITED = 2, READER = 4 };
 
 typedef uintptr_t rw_bits;
 
+/* Each change is one compare-exchange that acquires and releases: a reader
+ * that leaves passes on to the writer what it read, and the last one what all
+ * before it did. Plain stores happen under the bucket's lock, by whoever has
+ * the word to itself. */
 struct rw_word {
     _Atomic rw_bits bits;
     _Atomic unsigned long holder; /* the writer */
@@ -547,7 +551,7 @@ rw_view_key(PyObject *self)
 static struct view *
 new_view(PyTypeObject *type, struct view *reader)
 {
-    struct view *view = (struct view *)PyType_GenericAlloc(type, 0);
+    struct view *view = (struct view *)allocate(type);
     if (view != NULL) {
         view->call = view_call;
         view->is_writer = reader != NULL;

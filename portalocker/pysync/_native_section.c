@@ -13,7 +13,7 @@
 
 /* state     | meaning
  * IDLE      | not begun
- * TAKING    | on the stack; its mutexes are being locked right now
+ * TAKING    | some thread is beginning it, and alone may touch it
  * HELD      | on the stack, all its mutexes are locked
  * SUSPENDED | on the stack, none is
  * NESTED    | begun, not on the stack: the innermost holds all it wants */
@@ -23,8 +23,12 @@ enum { INLINE_MUTEXES = 2 };
 
 struct section {
     OBJECT_HEAD
-    enum section_state state;
-    struct cs_thread *thread; /* that began it; borrowed */
+    /* from IDLE to TAKING by compare-exchange, which acquires; back to IDLE
+     * is a release: the next thread finds all that this one left. In between
+     * it changes in its own thread only, and others may look */
+    _Atomic(enum section_state) state;
+    /* that began it, else NULL; borrowed. Others only compare it to theirs */
+    struct cs_thread *_Atomic thread;
     struct section *outer;    /* below it on the stack; owned */
     Py_ssize_t count;
     struct mutex_object **mutexes; /* sorted, each once */
@@ -36,6 +40,30 @@ struct cs_thread {
     OBJECT_HEAD
     struct section *top; /* owned */
 };
+
+static inline enum section_state
+state_of(struct section *section)
+{
+    return atomic_load_explicit(&section->state, memory_order_relaxed);
+}
+
+static inline void
+set_state(struct section *section, enum section_state state)
+{
+    atomic_store_explicit(&section->state, state, memory_order_release);
+}
+
+static inline struct cs_thread *
+thread_of(struct section *section)
+{
+    return atomic_load_explicit(&section->thread, memory_order_relaxed);
+}
+
+static inline void
+set_thread(struct section *section, struct cs_thread *thread)
+{
+    atomic_store_explicit(&section->thread, thread, memory_order_relaxed);
+}
 
 /* -- threads ------------------------------------------------------------------ */
 
@@ -81,7 +109,7 @@ need_thread(struct module_state *state)
                         "cannot begin a section: the thread has no state");
         return NULL;
     }
-    thread = (struct cs_thread *)PyType_GenericAlloc(state->thread_type, 0);
+    thread = (struct cs_thread *)allocate(state->thread_type);
     if (thread == NULL) {
         return NULL;
     }
@@ -177,10 +205,10 @@ sections_suspend(void)
         return NULL;
     }
     struct section *section = thread->top;
-    for (; section != NULL && section->state != SUSPENDED;
+    for (; section != NULL && state_of(section) != SUSPENDED;
          section = section->outer) {
-        if (section->state == HELD) {
-            section->state = SUSPENDED;
+        if (state_of(section) == HELD) {
+            set_state(section, SUSPENDED);
             if (!unlock_all(section, section->count)) {
                 /* somebody else unlocked it: nothing is ours any more */
                 PyErr_Clear();
@@ -194,18 +222,18 @@ bool
 sections_resume(struct cs_thread *thread)
 {
     struct section *section = thread->top;
-    if (section == NULL || section->state != SUSPENDED) {
+    if (section == NULL || state_of(section) != SUSPENDED) {
         return true;
     }
     PyObject *error[3];
     PyErr_Fetch(&error[0], &error[1], &error[2]);
     bool is_new = error[0] == NULL;
-    section->state = TAKING;
+    set_state(section, TAKING);
     for (Py_ssize_t n = 0; n < section->count; n++) {
         lock_for_sure(section->mutexes[n], error);
     }
     note_holder(section);
-    section->state = HELD;
+    set_state(section, HELD);
     bool has_raised = is_new && error[0] != NULL;
     PyErr_Restore(error[0], error[1], error[2]);
     return !has_raised;
@@ -216,7 +244,7 @@ sections_resume(struct cs_thread *thread)
 static void
 push(struct cs_thread *thread, struct section *section)
 {
-    section->thread = thread;
+    set_thread(section, thread);
     section->outer = thread->top;
     thread->top = (struct section *)Py_NewRef((PyObject *)section);
 }
@@ -227,15 +255,15 @@ pop(struct cs_thread *thread)
     struct section *section = thread->top;
     thread->top = section->outer;
     section->outer = NULL;
-    section->thread = NULL;
-    section->state = IDLE;
+    set_thread(section, NULL);
+    set_state(section, IDLE);
     Py_DECREF(section);
 }
 
 static bool
 holds_all(struct section *top, struct section *section)
 {
-    if (top == NULL || top->state != HELD || section->count == 0) {
+    if (top == NULL || state_of(top) != HELD || section->count == 0) {
         return false;
     }
     Py_ssize_t found_ones = 0;
@@ -246,12 +274,13 @@ holds_all(struct section *top, struct section *section)
     return found_ones == section->count;
 }
 
+/* It is TAKING. */
 static bool
 begin(struct section *self, struct cs_thread *thread)
 {
     if (holds_all(thread->top, self)) {
-        self->thread = thread;
-        self->state = NESTED;
+        set_thread(self, thread);
+        set_state(self, NESTED);
         return true;
     }
     if (self->count == 0) {
@@ -263,7 +292,6 @@ begin(struct section *self, struct cs_thread *thread)
     }
     else {
         sections_suspend();
-        self->state = TAKING;
         push(thread, self);
         if (!lock_all(self)) {
             pop(thread);
@@ -272,7 +300,7 @@ begin(struct section *self, struct cs_thread *thread)
         }
     }
     note_holder(self);
-    self->state = HELD;
+    set_state(self, HELD);
     return true;
 }
 
@@ -280,19 +308,19 @@ static bool
 end(struct section *self)
 {
     struct cs_thread *thread = find_thread();
-    if (self->state == IDLE || self->thread != thread
-        || (self->state != NESTED && thread->top != self)) {
+    if (thread == NULL || thread_of(self) != thread
+        || (state_of(self) != NESTED && thread->top != self)) {
         PyErr_SetString(PyExc_RuntimeError,
                         "cannot end: this is not the innermost section of "
                         "this thread");
         return false;
     }
-    if (self->state == NESTED) {
-        self->state = IDLE;
-        self->thread = NULL;
+    if (state_of(self) == NESTED) {
+        set_thread(self, NULL);
+        set_state(self, IDLE);
         return true;
     }
-    bool is_done = self->state != HELD || unlock_all(self, self->count);
+    bool is_done = state_of(self) != HELD || unlock_all(self, self->count);
     pop(thread);
     return sections_resume(thread) && is_done;
 }
@@ -372,7 +400,7 @@ section_new(PyTypeObject *type, PyObject *mutexes, PyObject *keywords)
                         "CriticalSection() takes no keyword arguments");
         return NULL;
     }
-    struct section *self = as_section(PyType_GenericAlloc(type, 0));
+    struct section *self = as_section(allocate(type));
     if (self == NULL) {
         return NULL;
     }
@@ -396,10 +424,14 @@ section_dealloc(PyObject *self)
     free_object(self);
 }
 
+/* From IDLE to TAKING; false with RuntimeError. */
 static bool
-is_idle_or_error(struct section *self)
+take_section(struct section *self)
 {
-    if (self->state == IDLE) {
+    enum section_state state = IDLE;
+    if (atomic_compare_exchange_strong_explicit(
+            &self->state, &state, TAKING, memory_order_acquire,
+            memory_order_relaxed)) {
         return true;
     }
     PyErr_SetString(PyExc_RuntimeError,
@@ -416,7 +448,7 @@ section_call(PyObject *object, PyObject *const *Py_UNUSED(arguments),
     if (call == EXITS) {
         return none_if(end(self));
     }
-    if (call != ENTERS || !is_idle_or_error(self)) {
+    if (call != ENTERS) {
         return NULL;
     }
     struct cs_thread *thread = find_thread();
@@ -424,7 +456,9 @@ section_call(PyObject *object, PyObject *const *Py_UNUSED(arguments),
         struct module_state *state = PyType_GetModuleState(Py_TYPE(object));
         thread = state == NULL ? NULL : need_thread(state);
     }
-    return thread != NULL && begin(self, thread) ? Py_NewRef(object) : NULL;
+    return thread != NULL && take_section(self) && begin(self, thread)
+               ? Py_NewRef(object)
+               : NULL;
 }
 
 /* `given` is None, or has to be this thread's. */
@@ -452,15 +486,17 @@ begin_with(PyObject *object, PyTypeObject *defining, PyObject **mutexes,
     }
     struct cs_thread *thread = need_thread(state);
     if (thread == NULL || !is_this_thread(given, thread)
-        || !is_idle_or_error(self) || !room_for(self, size)) {
+        || !take_section(self)) {
         return NULL;
     }
-    for (Py_ssize_t n = 0; n < size; n++) {
-        if (!want(self, state->mutex_type, mutexes[n])) {
-            return NULL;
-        }
+    bool is_done = room_for(self, size);
+    for (Py_ssize_t n = 0; is_done && n < size; n++) {
+        is_done = want(self, state->mutex_type, mutexes[n]);
     }
-    return none_if(begin(self, thread));
+    if (!is_done) {
+        set_state(self, IDLE);
+    }
+    return none_if(is_done && begin(self, thread));
 }
 
 static PyObject *
@@ -511,7 +547,7 @@ section_repr(PyObject *self)
         = {"idle", "suspended", "held", "suspended", "nested"};
     return PyUnicode_FromFormat(
         "<%s portalocker.pysync.CriticalSection object at %p>",
-        words[as_section(self)->state], self);
+        words[state_of(as_section(self))], self);
 }
 
 PyDoc_STRVAR(section_doc,
@@ -556,6 +592,12 @@ static PyType_Spec section_spec = {
 static PyObject *
 thread_top(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
+    /* in another thread, it might go while we look */
+    if ((struct cs_thread *)self != find_thread()) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "cannot look: these are another thread's sections");
+        return NULL;
+    }
     PyObject *top = (PyObject *)((struct cs_thread *)self)->top;
     return Py_NewRef(top == NULL ? Py_None : top);
 }
@@ -583,7 +625,8 @@ static PyMethodDef thread_methods[] = {
     {"current", thread_current, METH_NOARGS | METH_CLASS,
      PyDoc_STR("current()\n--\n\nThe stack of the thread that runs.")},
     {"top", thread_top, METH_NOARGS,
-     PyDoc_STR("top($self)\n--\n\nThe innermost section, or None.")},
+     PyDoc_STR("top($self)\n--\n\n"
+               "The innermost section, or None; in its own thread only.")},
     {NULL, NULL, 0, NULL},
 };
 

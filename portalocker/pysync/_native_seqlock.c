@@ -207,7 +207,7 @@ seq_write(PyObject *self, PyTypeObject *defining,
         return NULL;
     }
     struct write_object *write
-        = (struct write_object *)PyType_GenericAlloc(state->write_type, 0);
+        = (struct write_object *)allocate(state->write_type);
     if (write != NULL) {
         write->lock = (struct seq_object *)Py_NewRef(self);
     }

@@ -109,6 +109,13 @@ MUTANTS = [
         'test_interruption.test_resumption_is_not_interrupted',
     ),
     Mutant(
+        'sections: other threads may look',
+        '_critical_section.py',
+        'if _own.thread is not self:',
+        'if False:',
+        'test_critical_section.test_other_threads_cannot_look',
+    ),
+    Mutant(
         'lot: last in, first out',
         '_lot.py',
         'waiter = queue[0]',

@@ -389,6 +389,40 @@ def test_generators_that_interleave_are_refused(
     assert all(map(is_free, mutexes))
 
 
+def test_a_section_has_one_thread_at_a_time(sync: Any, mutexes: Any) -> None:
+    """Who comes while another thread has it is refused, or gets it next."""
+    section = sync.CriticalSection(*mutexes)
+    inside = [0, 0]
+
+    def visit(way: int) -> None:
+        for _ in range(300):
+            try:
+                if way:
+                    section.begin_mutex2(mutexes[0], mutexes[1])
+                else:
+                    section.__enter__()
+            except RuntimeError:
+                continue
+            inside[0] += 1
+            assert inside[0] == 1
+            inside[1] += 1
+            inside[0] -= 1
+            section.end()
+
+    with Crew() as crew:
+        for n in range(4):
+            crew.start(visit, n % 2)
+    assert inside[0] == 0 and inside[1]
+    assert repr(section).startswith('<idle ')
+    assert all(map(is_free, mutexes))
+
+
+def test_other_threads_cannot_look(sync: Any) -> None:
+    ours = sync.CSThread.current()
+    with pytest.raises(RuntimeError, match='another thread'):
+        in_thread(ours.top)
+
+
 def test_timeout_of_a_wait_inside_a_section(sync: Any, mutexes: Any) -> None:
     with sync.CriticalSection(mutexes[0]):
         assert not sync.Event().wait(SHORT)
