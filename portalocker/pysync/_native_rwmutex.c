@@ -682,7 +682,7 @@ static PyMemberDef rw_members[] = {
 
 PyDoc_STRVAR(rw_doc,
 "RWMutex()\n--\n\n"
-"Many readers or one writer; who waited 1 ms gets its turn.");
+"Many readers or one writer; who waited 0.1 ms gets its turn.");
 
 static PyMethodDef rw_methods[] = {
     {"acquire_read", KEYWORDS(rw_acquire_read),

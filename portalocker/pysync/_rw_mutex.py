@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-PATIENCE_SECONDS = 0.001  # whoever has waited longer is handed the lock
+# Whoever has waited longer is handed the lock. About what a hand-over costs:
+# less, and short sections go at its pace; more, and long ones wait for nothing
+PATIENCE_SECONDS = 0.0001
 
 _NOT_LOCKED = 'release unlocked lock'
 
@@ -352,14 +354,13 @@ class RWMutex(Uncopied):
     and `with`. Any thread may release what another one holds.
 
     A reader that arrives while a writer waits stands behind it, so readers
-    cannot starve writers; for the same reason a reader that comes in twice
-    may wait for itself. Nor can writers starve readers: once somebody has
-    waited for a millisecond, a writer that leaves lets in all the readers in
-    line, and the last reader that leaves the first writer. A writer that
+    cannot starve writers; for the same reason a reader that comes in twice may
+    wait for itself. Nor can writers starve readers: once somebody has waited
+    for a tenth of a millisecond, a writer that leaves lets in all the readers
+    in line, and the last reader that leaves the first writer. A writer that
     gives up waiting, by its timeout or an exception, lets in the readers
-    behind it. A reader cannot become a writer; two of them would wait for
-    each other. Releasing what is not held raises RuntimeError and changes
-    nothing.
+    behind it. A reader cannot become a writer; two of them would wait for each
+    other. Releasing what is not held raises RuntimeError and changes nothing.
 
     CPython's name: _PyRWMutex.
 

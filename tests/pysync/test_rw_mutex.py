@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from crew import LONG, SHORT, Crew, in_thread, until, until_parked
 
-PATIENCE = 0.001  # seconds after which a lock is handed over
+PATIENCE = 0.0001  # seconds after which a lock is handed over
 
 
 @pytest.fixture
@@ -304,6 +304,20 @@ def test_downgrade_keeps_writers_out_and_lets_readers_in(
         line.leave('w')
     with pytest.raises(RuntimeError):
         rw.release_read()
+
+
+def test_downgrade_where_only_a_writer_is_in_line(sync: Any, rw: Any) -> None:
+    with Crew() as crew:
+        line = Line(sync, rw, crew)
+        rw.lock()
+        line.join('w')
+        rw.downgrade()
+        assert rw.reader.locked()
+        assert not rw.writer.locked()
+        assert line.entered == []
+        rw.release_read()
+        line.until_entered('w')
+        line.leave('w')
 
 
 def test_downgrade_with_nobody_in_line(rw: Any) -> None:
