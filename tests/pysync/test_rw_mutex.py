@@ -311,6 +311,7 @@ def test_downgrade_where_only_a_writer_is_in_line(sync: Any, rw: Any) -> None:
         line = Line(sync, rw, crew)
         rw.lock()
         line.join('w')
+        line.lose_patience()
         rw.downgrade()
         assert rw.reader.locked()
         assert not rw.writer.locked()
