@@ -7,6 +7,7 @@ PORTALOCKER_STRESS=1 only.
 from __future__ import annotations
 
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -16,23 +17,26 @@ import pytest
 pytestmark = pytest.mark.stress
 
 
-def run(name: str) -> subprocess.CompletedProcess[str]:
+def run(name: str, scratch: pathlib.Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, '-W', 'ignore', mutants.__file__, name],
-        env={**os.environ},
+        # one that is stopped leaves there what it made
+        env={**os.environ, 'TMPDIR': str(scratch)},
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-def test_nothing_is_caught_where_nothing_is_wrong() -> None:
-    result = run('none')
+def test_nothing_is_caught_where_nothing_is_wrong(
+    tmp_path: pathlib.Path,
+) -> None:
+    result = run('none', tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
 @pytest.mark.parametrize('name', [mutant.name for mutant in mutants.MUTANTS])
-def test_a_mutant_is_caught(name: str) -> None:
-    result = run(name)
+def test_a_mutant_is_caught(name: str, tmp_path: pathlib.Path) -> None:
+    result = run(name, tmp_path)
     assert 'the text has changed' not in result.stderr, result.stderr
     assert result.returncode != 0, 'nobody noticed'
