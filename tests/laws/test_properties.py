@@ -37,7 +37,11 @@ NOT_MODELLED = {
         for name in GROUPS['tasks']
         if name.startswith('trio_')
     },
-    **dict.fromkeys(GROUPS['file_locks'], 'its descriptor is its own'),
+    **{
+        name: 'what `filelock` is, in an event loop or by a marker'
+        for name in GROUPS['file_locks']
+        if name != 'filelock'
+    },
     'lockf': 'objects of one process do not exclude each other',
     'lockf_semaphore': 'objects of one process do not exclude each other',
     'blocking': 'it differs from `lock` only while it waits',
@@ -73,7 +77,10 @@ class Histories(RuleBasedStateMachine):
         self.locks = [self.kind.make(path) for _ in range(OBJECTS)]
         self.models = [Model() for _ in range(OBJECTS)]
         self.generations = [0] * self.kind.capacity
-        self.counts = self.kind.name in GROUPS['counting']
+        self.is_file_lock = self.kind.name == 'filelock'
+        self.counts = (
+            self.is_file_lock or self.kind.name in GROUPS['counting']
+        )
         self.is_removed = isinstance(
             self.locks[0], portalocker.TemporaryFileLock
         )
@@ -161,6 +168,8 @@ class Histories(RuleBasedStateMachine):
         if not self.counts:
             lock.release()
             self.let_go(which)
+        elif model.depth == 0 and self.is_file_lock:
+            lock.release()  # of what is not held: nothing
         elif model.depth == 0:
             with pytest.raises(portalocker.LockException):
                 lock.release()
@@ -188,6 +197,7 @@ class Histories(RuleBasedStateMachine):
             assert (handle(lock) is None) is (left == 1)
         self.let_go(which)
 
+    @precondition(lambda self: not self.is_file_lock)  # it is its own
     @rule(which=WHICH)
     def close_the_handle(self, which: int) -> None:
         if self.has(which):
@@ -208,6 +218,12 @@ class Histories(RuleBasedStateMachine):
         beside.touch()
         beside.rename(self.paths[place])
         self.generations[place] += 1
+
+    @precondition(lambda self: self.is_file_lock)
+    @rule(which=WHICH)
+    def release_by_force(self, which: int) -> None:
+        self.locks[which].release(force=True)
+        self.let_go(which)
 
     @rule(which=WHICH)
     def abandon(self, which: int) -> None:
