@@ -13,12 +13,16 @@ from collections.abc import Callable
 from typing import Any
 
 import portalocker
-from portalocker import filelock, read_write, utils
+from portalocker import _filelock_soft, filelock, read_write, utils
 
 SHORT = 0.05  # seconds: a wait that is meant to end without the lock
 LONG = 15.0  # seconds: only ever reached by a failure
 # The timeout of a lock that waits: who is let in by its end only is late
 TIMEOUT = 10 * LONG
+
+# Why a law is not for a `SoftFileLock`
+MARKER = 'whatever is at its path is the lock, and no file that is locked'
+NO_LINE = 'its waiters poll, they stand in no line'
 
 INOTIFY = 'anon_inode:inotify'
 
@@ -145,6 +149,32 @@ class LawfulFileLock(Lawful, filelock.FileLock):
         return self.fh
 
 
+class LawfulSoftFileLock(Lawful, filelock.SoftFileLock):
+    """`SoftFileLock`, which has a marker and no descriptor."""
+
+    _marker: Marker | None = None
+
+    @property
+    def fh(self) -> Marker | None:  # type: ignore[override]
+        if self._hold.owner is None:
+            return None
+        known = self._marker
+        if known is None or known.closed:
+            known = self._marker = Marker(self._token)
+        return known
+
+
+class Marker:
+    """What a `SoftFileLock` holds."""
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token
+
+    @property
+    def closed(self) -> bool:
+        return self._token not in _filelock_soft._markers
+
+
 def handle(lock: Any) -> Any:
     """Return the handle of a held lock, None where it is not held."""
     if is_semaphore(lock):
@@ -170,6 +200,9 @@ def try_to_hold(lock: Any) -> bool:
 def announce_wait(lock: Any, announce: Callable[[], object]) -> Any:
     """Have `announce` called when `lock` is in line and about to sleep."""
     half = getattr(lock, 'blocking_half', lock)
+    if isinstance(half, filelock.SoftFileLock):
+        _announce_nap(half, announce)
+        return lock
     if isinstance(half, filelock.BaseFileLock):
         _announce_pause(half, announce)
         return lock
@@ -214,6 +247,16 @@ def _announce_pause(lock: Any, announce: Callable[[], object]) -> None:
             plan.close()
 
     lock._attempts = attempts
+
+
+def _announce_nap(lock: Any, announce: Callable[[], object]) -> None:
+    usual = lock._wait_for
+
+    def wait_for(*about: Any) -> Any:
+        announce()
+        return usual(*about)
+
+    lock._wait_for = wait_for
 
 
 def set_locker(name: str | None) -> Any:
@@ -339,6 +382,7 @@ KINDS = (
         for name in _OF_TASKS
     ),
     Kind('filelock', LawfulFileLock),
+    Kind('soft', LawfulSoftFileLock),
     Kind('ofd', _lock, locker='OfdLocker'),
     Kind('lockf', _lock, locker='LockfLocker'),
     Kind('lockf_semaphore', _semaphore, locker='LockfLocker',
@@ -353,7 +397,7 @@ GROUPS = {
     'counting': ('rlock', *_tasks('rlock')),
     'tasks': _tasks(*_OF_TASKS),
     'task_locks': _tasks('lock'),
-    'file_locks': ('filelock', *_tasks('filelock')),
+    'file_locks': ('filelock', 'soft', *_tasks('filelock')),
     'semaphores': (
         'semaphore', 'semaphore_of_two', 'named_semaphore', 'lockf_semaphore',
         *_tasks('semaphore'),
@@ -369,7 +413,7 @@ GROUPS = {
     'exclusive': (
         'lock', 'truncating', 'blocking', 'rlock', 'temporary', 'pid_file',
         'semaphore', 'semaphore_of_two', 'named_semaphore', 'write',
-        'filelock', 'ofd', 'lockf', 'lockf_semaphore',
+        'filelock', 'soft', 'ofd', 'lockf', 'lockf_semaphore',
         *(_tasks('lock', 'rlock', 'write', 'semaphore', 'filelock')),
     ),
     'plain': (

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 
 import pytest
-from locks import SHORT, announce_wait, handle, hold, law, try_to_hold
+from locks import MARKER, SHORT, announce_wait, handle, hold, law, try_to_hold
 
 import portalocker
 
@@ -98,7 +98,7 @@ def replace(path: pathlib.Path) -> None:
 TAKEN_AWAY = pytest.mark.parametrize('take_away', [os.unlink, replace])
 
 
-@law()
+@law(soft=MARKER)
 @TAKEN_AWAY
 def test_whoever_locks_a_path_holds_the_file_that_is_there(
     kind, path, take_away, can_enter, caplog
@@ -115,7 +115,7 @@ def test_whoever_locks_a_path_holds_the_file_that_is_there(
     second.release()
 
 
-@law()
+@law(soft=MARKER)
 @TAKEN_AWAY
 def test_waiter_follows_to_the_file_that_is_there(
     kind, path, stage, take_away, can_enter
@@ -155,7 +155,7 @@ def test_waiter_follows_to_the_file_that_is_there(
     holder.release()
 
 
-@law()
+@law(soft=MARKER)
 @TAKEN_AWAY
 def test_waiter_behind_one_that_had_waited_follows_as_well(
     kind, path, stage, take_away
@@ -190,7 +190,7 @@ def test_waiter_behind_one_that_had_waited_follows_as_well(
     holding.finish()
 
 
-@law(staying='acquire gives the handle it has')
+@law(staying='acquire gives the handle it has', soft=MARKER)
 @TAKEN_AWAY
 def test_holder_is_told_that_its_file_was_taken_away(
     kind, path, take_away, caplog
@@ -210,7 +210,7 @@ def test_holder_is_told_that_its_file_was_taken_away(
 # -- a symbolic link in the place of the file
 
 
-@law(plain=FOLLOWS)
+@law(plain=FOLLOWS, soft=MARKER)
 def test_planted_link_is_refused_and_its_target_unchanged(
     kind, path, tmp_path
 ) -> None:
@@ -225,7 +225,7 @@ def test_planted_link_is_refused_and_its_target_unchanged(
     assert kind.locked_path(path).is_symlink()
 
 
-@law(plain=FOLLOWS)
+@law(plain=FOLLOWS, soft=MARKER)
 def test_planted_link_to_nothing_makes_no_file(kind, path, tmp_path) -> None:
     target = tmp_path / 'target'
     kind.locked_path(path).symlink_to(target)
@@ -254,7 +254,7 @@ def test_link_in_the_place_of_the_pid_file_is_not_followed(
     assert victim.read_text(encoding='ascii') == 'precious'
 
 
-@law(plain=NO_CONTENT, semaphores=NO_CONTENT)
+@law(plain=NO_CONTENT, semaphores=NO_CONTENT, soft=MARKER)
 def test_other_name_of_the_lock_file_keeps_its_content(
     kind, path, tmp_path
 ) -> None:
@@ -315,7 +315,7 @@ def test_lock_file_that_cannot_be_made_is_told(kind, path, poor_man) -> None:
     assert not list(directory.iterdir())
 
 
-@law(pid_file='it has to write the process id')
+@law(pid_file='it has to write the process id', soft=MARKER)
 def test_lock_file_that_is_there_can_be_locked_in_any_directory(
     kind, path, poor_man
 ) -> None:
@@ -382,7 +382,7 @@ def full_path(full_disk, path, kind):
         file.unlink()
 
 
-@law(pid_file='it has to write the process id')
+@law(pid_file='it has to write the process id', soft=MARKER)
 def test_lock_needs_no_room_on_the_disk(kind, full_path, can_enter) -> None:
     for _ in range(2):
         lock = kind.make(full_path)

@@ -5,7 +5,15 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from locks import INOTIFY, LONG, announce_wait, hold, law, open_descriptors
+from locks import (
+    INOTIFY,
+    LONG,
+    NO_LINE,
+    announce_wait,
+    hold,
+    law,
+    open_descriptors,
+)
 
 import portalocker
 from portalocker import _owner
@@ -34,7 +42,7 @@ def waiter(kind, path, witness, who, make='make', **options):
     return body
 
 
-@law(record_locks=NO_ORDER, readers='readers enter together')
+@law(record_locks=NO_ORDER, readers='readers enter together', soft=NO_LINE)
 @pytest.mark.parametrize('where', ['process', 'thread'])
 def test_first_come_is_first_served(kind, path, stage, witness, where) -> None:
     lock = kind.make(path)
@@ -55,7 +63,7 @@ def test_first_come_is_first_served(kind, path, stage, witness, where) -> None:
     ]
 
 
-@law(record_locks=NO_ORDER, readers='readers enter together')
+@law(record_locks=NO_ORDER, readers='readers enter together', soft=NO_LINE)
 def test_who_left_the_line_is_not_waited_for(
     kind, path, stage, witness
 ) -> None:
@@ -90,7 +98,7 @@ def test_release_wakes_the_waiter(kind, path, stage, witness) -> None:
     actor.finish()
 
 
-@law(record_locks=NO_ORDER, readers='readers enter together')
+@law(record_locks=NO_ORDER, readers='readers enter together', soft=NO_LINE)
 def test_release_of_a_waiter_wakes_the_next(
     kind, path, stage, witness
 ) -> None:
@@ -252,7 +260,7 @@ class Foreign:
         self._process.communicate()
 
 
-@law(record_locks=FOREIGN)
+@law(record_locks=FOREIGN, soft=NO_LINE)
 @pytest.mark.parametrize('end', [Foreign.terminate, Foreign.kill])
 def test_waiter_enters_when_a_foreign_program_ends(
     kind, path, stage, witness, end
@@ -268,7 +276,7 @@ def test_waiter_enters_when_a_foreign_program_ends(
     actor.finish()
 
 
-@law(of_process='these locks belong to the process')
+@law(of_process='these locks belong to the process', soft=NO_LINE)
 def test_threads_that_wait_share_one_inotify_instance(
     kind, path, stage, witness
 ) -> None:
