@@ -134,7 +134,9 @@ class Lawful:
         return self._descriptor
 
 
-class LawfulFileLock(Lawful, filelock.FileLock):
+class LawfulOfThreads(Lawful, filelock.BaseFileLock):
+    """The same for locks that are not awaited."""
+
     def acquire(
         self,
         timeout: float | None = None,
@@ -149,7 +151,11 @@ class LawfulFileLock(Lawful, filelock.FileLock):
         return self.fh
 
 
-class LawfulSoftFileLock(Lawful, filelock.SoftFileLock):
+class LawfulFileLock(LawfulOfThreads, filelock.FileLock):
+    """`FileLock`."""
+
+
+class LawfulSoftFileLock(LawfulOfThreads, filelock.SoftFileLock):
     """`SoftFileLock`, which has a marker and no descriptor."""
 
     _marker: Marker | None = None

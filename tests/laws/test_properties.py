@@ -78,9 +78,7 @@ class Histories(RuleBasedStateMachine):
         self.models = [Model() for _ in range(OBJECTS)]
         self.generations = [0] * self.kind.capacity
         self.is_file_lock = self.kind.name == 'filelock'
-        self.counts = (
-            self.is_file_lock or self.kind.name in GROUPS['counting']
-        )
+        self.counts = self.is_file_lock or self.kind.name in GROUPS['counting']
         self.is_removed = isinstance(
             self.locks[0], portalocker.TemporaryFileLock
         )
