@@ -105,11 +105,23 @@ def _replace(place: pathlib.Path) -> None:
         fh.write(NEW)
 
 
+def _change(place: pathlib.Path) -> None:
+    atomic.update_atomic(place / 'target', lambda _: NEW, durable='full')
+
+
+def _change_or_begin(place: pathlib.Path) -> None:
+    atomic.update_atomic(
+        place / 'target', lambda _: NEW, default=b'', durable='full'
+    )
+
+
 WRITERS = {
     'new': (None, _write_new),
     'over nothing': (None, _replace),
     'over old, with a mode': (OLD, _write_over),
     'over old, keeping all': (OLD, _replace),
+    'under a lock': (OLD, _change),
+    'under a lock, if there is one': (None, _change_or_begin),
 }
 
 
@@ -394,7 +406,15 @@ def _update(place: pathlib.Path, number: int) -> None:
     )
 
 
-@pytest.mark.parametrize('way', ['best of this system', 'no nameless files'])
+@pytest.mark.parametrize(
+    'way',
+    [
+        way
+        if way in {'best of this system', 'no nameless files'}
+        else pytest.param(way, marks=pytest.mark.stress)
+        for way in ways.WAYS
+    ],
+)
 @pytest.mark.parametrize('write', [_new, _over, _update])
 def test_kill_leaves_nothing_torn_and_nothing_that_is_not_reaped(
     place: pathlib.Path,
