@@ -32,10 +32,7 @@ if sys.platform != 'linux':
 import fcntl
 
 import portalocker
-from portalocker import (
-    atomic,
-    reapers,
-)
+from portalocker import _publication_draft, atomic, reapers
 
 OLD, NEW = b'old' * 5_000, b'new' * 7_000
 CODES = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EMFILE)
@@ -180,6 +177,12 @@ def _publish(
     gc.collect(1)
     where = f'{faults.made} {failure!r}'
     assert os.listdir('/proc/self/fd') == descriptors, where
+    failed = '' if faults.nth is None else faults.made[faults.nth]
+    if failed != 'unlink':
+        drafts = filter(_publication_draft.is_draft_name, os.listdir(place))
+        assert not list(drafts), where
+    if failed in {'link', 'rename', 'replace'} and failure is not None:
+        assert getattr(failure, 'filename2', None) is not None, where
     _check(place, old, failure, where)
     return faults
 
