@@ -1,7 +1,8 @@
 """What do temporary files cost, beside the standard library's and the system?
 
 The floor are the system calls that the operation cannot do without, made from
-Python with names that are known before; for files in memory, `io.BytesIO`.
+Python with one name that is known before; for files in memory, `io.BytesIO`.
+`bare` is the least that keeps the promises, see least_temporary_files.py.
 Of each kind the fastest of many short rounds counts, which take turns.
 """
 
@@ -20,6 +21,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+import least_temporary_files
 import question
 import redis_locks
 
@@ -67,7 +69,7 @@ class TemporaryFiles(question.Survey):
     def answers(
         self, quick: bool, disk: str, memory: str
     ) -> Iterator[tuple[str, str, question.Answer]]:
-        """Measure each operation in three ways that take turns."""
+        """Measure each operation in four ways that take turns."""
         redis_locks.use_this_tree()
         for rival, numbers in imports().items():
             yield 'import', rival, {'ms': numbers}
@@ -76,7 +78,7 @@ class TemporaryFiles(question.Survey):
                 warnings.simplefilter('ignore', ResourceWarning)
                 for row, found in measured(folder):
                     case = f'{row.name}, {place}'
-                    names = (FLOOR, STANDARD, 'ours')
+                    names = (FLOOR, STANDARD, 'ours', 'bare')
                     for rival, number in zip(names, found, strict=True):
                         if number != float('inf'):
                             yield case, rival, {'us': [number]}
@@ -97,13 +99,14 @@ class TemporaryFiles(question.Survey):
 
 
 class Row(NamedTuple):
-    """One operation, done in three ways; `prepare` makes a tree before."""
+    """One operation, done in four ways; `prepare` makes a tree before."""
 
     name: str
     floor: Operation
     standard: Operation | None
     ours: Operation
     prepare: Operation | None = None
+    bare: Operation | None = None
 
 
 def with_file(module: Any, kind: str, **options: Any) -> Operation:
@@ -246,8 +249,8 @@ def rows(folder: str, ours: Any) -> list[Row]:
 
 
 def measure(row: Row) -> list[float]:
-    """Microseconds of floor, standard library and ours."""
-    ways = [row.floor, row.standard, row.ours]
+    """Microseconds of floor, standard library, ours and the least."""
+    ways = [row.floor, row.standard, row.ours, row.bare]
     best = [float('inf')] * len(ways)
     counts = [0] * len(ways)
     for turn, (index, way) in itertools.product(
@@ -287,7 +290,10 @@ def import_ms(code: str) -> float:
 
 def imports() -> dict[str, list[float]]:
     """The import, above a bare interpreter."""
-    head = f'import sys; sys.path.append({str(redis_locks.ROOT)!r}); '
+    # what an interpreter has imported before it runs a program
+    head = (
+        f'import sys, os, site; sys.path.append({str(redis_locks.ROOT)!r}); '
+    )
     bare = import_ms(head)
     return {
         name: [import_ms(f'{head}import {module}') - bare]
@@ -307,7 +313,12 @@ def measured(folder: str) -> Iterator[tuple[Row, list[float]]]:
     os.mkdir(place)
     standard.tempdir = ours.tempdir = place
     try:
-        for row in rows(place, ours):
+        least = least_temporary_files.operations(place)
+        least['SpooledTemporaryFile cycle'] = spool_cycle(
+            least_temporary_files.BareSpool
+        )
+        for each in rows(place, ours):
+            row = each._replace(bare=least.get(each.name))
             yield row, measure(row)
     finally:
         standard.tempdir = ours.tempdir = None

@@ -530,10 +530,11 @@ def NamedTemporaryFile(
     is_brief = delete and delete_on_close
     flags = _bin_openflags | (_brief_flag if is_brief else 0)
     if is_usual and is_brief:
-        return _unopened(*_open_new(suffix, prefix, dir, flags), flags)
+        fd, name = _open_new(suffix, prefix, dir, flags)
+        return _unopened(fd, name, flags)
     if 'b' not in mode:
         encoding = _io.text_encoding(encoding)
-    name: Any = None
+    name = None
 
     def opener(*_: object) -> int:
         nonlocal name
@@ -560,7 +561,7 @@ def NamedTemporaryFile(
 def _unopened(fd: int, name: Any, flags: int) -> _TemporaryFileWrapper[Any]:
     """Return a file that nobody has asked for a file object yet."""
     try:
-        return _TemporaryFileWrapper(None, name, fd=fd)
+        return _TemporaryFileWrapper(None, name, True, True, fd)  # noqa: FBT003
     except BaseException as error:
         _os.close(fd)
         if flags == _bin_openflags:
