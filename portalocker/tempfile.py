@@ -530,8 +530,7 @@ def NamedTemporaryFile(
     is_brief = delete and delete_on_close
     flags = _bin_openflags | (_brief_flag if is_brief else 0)
     if is_usual and is_brief:
-        fd, name = _open_new(suffix, prefix, dir, flags)
-        return _unopened(fd, name, flags)
+        return _unopened(*_open_new(suffix, prefix, dir, flags), flags)
     if 'b' not in mode:
         encoding = _io.text_encoding(encoding)
     name = None
@@ -561,7 +560,7 @@ def NamedTemporaryFile(
 def _unopened(fd: int, name: Any, flags: int) -> _TemporaryFileWrapper[Any]:
     """Return a file that nobody has asked for a file object yet."""
     try:
-        return _TemporaryFileWrapper(None, name, True, True, fd)  # noqa: FBT003
+        return _TemporaryFileWrapper(None, name, fd=fd)
     except BaseException as error:
         _os.close(fd)
         if flags == _bin_openflags:
