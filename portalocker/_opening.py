@@ -67,7 +67,16 @@ def intact_opener(
 
 def nofollow_opener(path: str, flags: int) -> int:
     """Open a file that is only a lock: no symbolic link, no waiting FIFO."""
-    return os.open(path, flags | _ONLY_A_LOCK, _NEW_LOCK_FILE_MODE)
+    try:
+        return os.open(path, flags | _ONLY_A_LOCK, _NEW_LOCK_FILE_MODE)
+    except OSError as error:
+        if os.path.islink(path):
+            raise OSError(
+                error.errno,
+                'a symbolic link is refused where only a lock file may be',
+                path,
+            ) from error
+        raise
 
 
 def close_quietly(fh: Any) -> None:

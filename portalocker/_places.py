@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
         # The place it has
         lock: Any
+        # What it is called
+        name: object
         # Seconds to wait where nobody says how long
         timeout: float
 
@@ -96,6 +98,14 @@ def _hand_over(tried: dict[str, int]) -> Callable[[str, int], int]:
     return opener
 
 
+def already_has_place(semaphore: PlaceHolder) -> exceptions.AlreadyActive:
+    """The error of who takes a second place with one object."""
+    return exceptions.AlreadyActive(
+        f'Already locked: this object has a place of the semaphore '
+        f'{semaphore.name!r}; release it, or make another object'
+    )
+
+
 class Places:
     """The files of a semaphore, as a `Door`.
 
@@ -107,7 +117,7 @@ class Places:
 
     def __init__(self, semaphore: PlaceHolder) -> None:
         if semaphore._has_place:
-            raise exceptions.AlreadyActive('Already locked')
+            raise already_has_place(semaphore)
         self._semaphore = semaphore
         self.paths = paths = semaphore.get_filenames()
         self._path = paths[0]
@@ -129,7 +139,7 @@ class Places:
         if self._has_place:  # the first file was replaced while we took it
             return
         if self._semaphore._has_place:
-            raise exceptions.AlreadyActive('Already locked')
+            raise already_has_place(self._semaphore)
         if not any(map(self._take, self.paths)):
             raise exceptions.AlreadyLocked
         self._has_place = True

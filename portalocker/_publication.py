@@ -420,9 +420,11 @@ class open_atomic(_WriterOf[HandleT]):  # noqa: N801 - as `open` is
 
 
 def _destination_exists(filename: str) -> exceptions.DestinationExists:
-    return exceptions.DestinationExists(
+    error = exceptions.DestinationExists(
         errno.EEXIST, os.strerror(errno.EEXIST), filename
     )
+    error.add_note('overwrite=True replaces what is there')
+    return error
 
 
 def _refuse_irregular(found: os.stat_result, filename: str) -> None:

@@ -110,6 +110,11 @@ class Order:
         lease: float,
         takeover: str,
     ) -> None:
+        for channel in channels:
+            if not isinstance(channel, str):
+                raise TypeError(
+                    f'cannot lock the channel {channel!r}: a name is a str'
+                )
         if not all(channels) or not channels:
             raise ValueError('cannot lock a channel without a name')
         _check_lease(lease, takeover)

@@ -181,7 +181,14 @@ class _Update:
             if self._default is None:
                 raise
             content = self._default
-        return self._write(self._change(content), overwrite=True)
+        changed = self._change(content)
+        if isinstance(changed, str) is not isinstance(content, str):
+            raise TypeError(
+                f'cannot update {self._path!r}: the function was given '
+                f'{type(content).__name__} and returned '
+                f'{type(changed).__name__}'
+            )
+        return self._write(changed, overwrite=True)
 
     def _write(self, content: Any, *, overwrite: bool) -> Any:
         with open_atomic(

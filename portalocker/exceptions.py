@@ -69,6 +69,15 @@ class BaseLockException(Exception):
         name = getattr(self.fh, 'name', None)
         return name if isinstance(name, str) else None
 
+    def _thing(self) -> str | None:
+        """What was to be locked, in words, where we know it."""
+        name = self._file_name()
+        if name is not None:
+            return repr(name)
+        if isinstance(self.fh, int):
+            return f'file descriptor {self.fh}'
+        return None
+
     def _because(self) -> str:
         """The cause, in words."""
         if self.holders:
@@ -78,10 +87,10 @@ class BaseLockException(Exception):
         return super().__str__()
 
     def __str__(self) -> str:
-        name = self._file_name()
-        if name is None or (self.args and isinstance(self.args[0], str)):
+        thing = self._thing()
+        if thing is None or (self.args and isinstance(self.args[0], str)):
             return super().__str__()
-        text = f'cannot lock {name!r}'
+        text = f'cannot lock {thing}'
         because = self._because()
         if because:
             text += f': {because}'
@@ -110,6 +119,12 @@ class AlreadyLocked(LockException):
     Raised after the timeout, or at once where waiting was not asked for. The
     text names the file and, where the system tells, who holds it.
     """
+
+    def _because(self) -> str:
+        if self.holders:
+            return super()._because()
+        cause = super()._because()
+        return 'somebody else holds it' + (f' ({cause})' if cause else '')
 
 
 class FileToLarge(LockException):

@@ -112,6 +112,11 @@ class LockBase:
     ) -> None:
         if timeout != timeout:
             raise ValueError('cannot wait: the timeout is not a number')
+        if timeout is not None and not hasattr(timeout, '__float__'):
+            raise TypeError(
+                f'cannot wait for {timeout!r}: the timeout is a number of '
+                'seconds'
+            )
         self.timeout = coalesce(timeout, DEFAULT_TIMEOUT)
         self.check_interval = coalesce(check_interval, DEFAULT_CHECK_INTERVAL)
         self.fail_when_locked = coalesce(
@@ -886,7 +891,7 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
                 return
         # Another thread was faster with this very object
         slot.release()
-        raise exceptions.AlreadyActive('Already locked')
+        raise _places.already_has_place(self)
 
     @property
     def _has_place(self) -> bool:

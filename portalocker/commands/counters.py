@@ -14,6 +14,7 @@ SUMMARY = 'show the wait counters of processes that show them'
 #: exit statuses
 SHOWN, NONE_THERE, FAILED = 0, 1, 2
 
+_WAY_OUT = 'one does after portalocker.exporters.view.show() in it'
 _COLUMNS = (
     'active', 'started', 'contended', 'timeouts', 'cancelled', 'errors',
 )  # fmt: skip
@@ -48,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
                 failed = True
                 print(
                     f'portalocker counters: cannot ask process {pid}: '
-                    f'{error.strerror or error}',
+                    f'{_told(error)}',
                     file=sys.stderr,
                 )
     if args.json:
@@ -60,7 +61,18 @@ def main(args: argparse.Namespace) -> int:
             _print_table(pid, counters)
     if failed:
         return FAILED
+    if not readings:
+        print(
+            f'portalocker counters: no process shows any; {_WAY_OUT}',
+            file=sys.stderr,
+        )
     return SHOWN if readings else NONE_THERE
+
+
+def _told(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f'it shows none; {_WAY_OUT}'
+    return error.strerror or str(error)
 
 
 def _print_table(pid: int, counters: dict[str, dict[str, Any]]) -> None:

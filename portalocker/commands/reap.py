@@ -57,6 +57,13 @@ def _seconds(text: str) -> float:
 _seconds.__name__ = 'age'  # argparse says: invalid age value
 
 
+def _told(error: Exception) -> str:
+    name = getattr(error, 'filename', None)
+    if isinstance(error, OSError) and name is not None:
+        return f'cannot reap {name!r}: {error.strerror}'
+    return str(error)
+
+
 def main(args: argparse.Namespace) -> int:
     """Print the path of each thing removed; return the exit status.
 
@@ -70,7 +77,7 @@ def main(args: argparse.Namespace) -> int:
             )
         except (OSError, ValueError) as error:
             status = FAILED
-            for text in (str(error), *getattr(error, '__notes__', ())):
+            for text in (_told(error), *getattr(error, '__notes__', ())):
                 print(f'portalocker reap: {text}', file=sys.stderr)
             continue
         for path in removed:

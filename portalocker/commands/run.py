@@ -89,9 +89,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not seconds >= 0:
-        raise argparse.ArgumentTypeError(f'not a duration: {text!r}')
+        raise argparse.ArgumentTypeError(f'not a number of seconds: {text!r}')
     return seconds
 
 

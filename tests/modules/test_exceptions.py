@@ -154,7 +154,7 @@ def test_text_without_words_of_the_system_uses_the_arguments() -> None:
 
 def test_text_without_any_cause_still_names_the_file() -> None:
     failure = exceptions.AlreadyLocked(filename='/a')
-    assert str(failure) == "cannot lock '/a'"
+    assert str(failure) == "cannot lock '/a': somebody else holds it"
 
 
 def test_a_text_of_its_own_is_kept() -> None:
