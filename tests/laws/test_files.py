@@ -218,7 +218,7 @@ def test_planted_link_is_refused_and_its_target_unchanged(
     victim.write_text('precious', encoding='ascii')
     kind.locked_path(path).symlink_to(victim)
     lock = kind.make(path)
-    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+    with pytest.raises(OSError, match='symbolic link'):
         lock.acquire()
     assert handle(lock) is None
     assert victim.read_text(encoding='ascii') == 'precious'
@@ -229,7 +229,7 @@ def test_planted_link_is_refused_and_its_target_unchanged(
 def test_planted_link_to_nothing_makes_no_file(kind, path, tmp_path) -> None:
     target = tmp_path / 'target'
     kind.locked_path(path).symlink_to(target)
-    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+    with pytest.raises(OSError, match='symbolic link'):
         kind.make(path).acquire()
     assert not target.exists()
 

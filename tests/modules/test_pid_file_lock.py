@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import pathlib
@@ -335,7 +334,7 @@ def test_planted_links_are_not_followed(
         assert other_pid is None
     assert victim.read_text() == 'precious'
     sidecar.symlink_to(victim)
-    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+    with pytest.raises(OSError, match='symbolic link'):
         portalocker.PidFileLock(path).acquire()
     assert victim.read_text() == 'precious'
 

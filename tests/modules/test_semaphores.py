@@ -358,7 +358,7 @@ def test_a_planted_link_is_refused(
 ) -> None:
     victim = tmp_path / 'victim'
     (tmp_path / 'jobs.00.lock').symlink_to(victim)
-    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+    with pytest.raises(OSError, match='symbolic link'):
         semaphore(1, timeout=0).acquire()
     assert not victim.exists()
 

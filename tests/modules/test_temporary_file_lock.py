@@ -242,7 +242,7 @@ def test_a_planted_link_is_refused(exists: bool, path: pathlib.Path) -> None:
         victim.write_text('precious')
     path.symlink_to(victim)
     lock = portalocker.TemporaryFileLock(path)
-    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+    with pytest.raises(OSError, match='symbolic link'):
         lock.acquire()
     assert victim.exists() is exists
     assert not exists or victim.read_text() == 'precious'
