@@ -76,7 +76,7 @@ class AcquireReturnProxy:
     __slots__ = ('lock',)
 
     def __init__(self, lock: FileLock) -> None:
-        self.lock = lock
+        self.lock: FileLock = lock
 
     async def __aenter__(self) -> FileLock:
         return self.lock

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from typing import Any, Self
 
     from .. import _postgres_pool, _postgres_session, holder
+    from ..semantics import Semantics
 
 __all__ = ['AsyncPostgresLock', 'transaction_lock']
 
@@ -82,7 +83,7 @@ class AsyncPostgresLock:
     """
 
     #: what this kind of lock promises
-    semantics = postgres.PostgresLock.semantics
+    semantics: Semantics = postgres.PostgresLock.semantics
 
     def __init__(
         self,
