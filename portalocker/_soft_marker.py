@@ -113,8 +113,8 @@ def birth_of(pid: int) -> str:
     """
     world = _world()
     try:
-        with open(f'/proc/{pid}/stat', encoding='latin-1') as fh:
-            started = fh.read().rpartition(')')[2].split()[19]
+        with open(f'/proc/{pid}/stat', 'rb') as fh:
+            started = fh.read().rpartition(b')')[2].split()[19].decode()
     except (OSError, IndexError):
         return ''
     return world and f'{world} {started}'

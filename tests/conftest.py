@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pathlib
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -29,8 +30,19 @@ if importlib.util.find_spec('hypothesis') is not None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let temporary files of this run go into a directory of its own."""
+    _hear_interrupts()
     own_place.see_own_mounts()
     config.add_cleanup(own_place.enter().close)
+
+
+def _hear_interrupts() -> None:
+    """Whoever is started in the background by a shell ignores them."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.platform != 'win32' and (
+        signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN
+    ):
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 
 STRESS_WANTED = os.environ.get('PORTALOCKER_STRESS') == '1'

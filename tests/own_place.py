@@ -16,7 +16,13 @@ import warnings
 from typing import Any
 
 PREFIX = 'portalocker-tests-'
-_KEPT = (PREFIX, 'pytest-of-', 'pymp-', 'portalocker-counters-')
+_KEPT = (
+    PREFIX,
+    'pytest-of-',
+    'pymp-',
+    'portalocker-counters-',
+    'single_file_',
+)
 
 
 def enter() -> contextlib.ExitStack:

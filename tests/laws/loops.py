@@ -124,7 +124,10 @@ if hasattr(os, 'register_at_fork'):
 
 
 class _TrioRunner(_Runner):
-    """A guest of this thread, which runs it while an order is done."""
+    """A guest of this thread, which runs it while an order is done.
+
+    In between the thread is in no run of trio: others may begin one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,14 +136,14 @@ class _TrioRunner(_Runner):
         )
         self._is_done = False
         self._ends: list[Any] = []
+        self._run_context: dict[str, Any] = {}
         trio.lowlevel.start_guest_run(
             self._serve,
             run_sync_soon_threadsafe=self._calls.put,
             done_callback=self._ends.append,
             host_uses_signal_set_wakeup_fd=True,  # a child has its parent's
         )
-        while self._wanted is None:
-            self._calls.get()()
+        self._go_on_until(lambda: self._wanted is not None)
 
     async def _serve(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -153,14 +156,22 @@ class _TrioRunner(_Runner):
         self._token.run_sync_soon(function)
 
     def _go_on(self) -> None:
-        while not self._is_done:
-            self._calls.get()()
+        self._go_on_until(lambda: self._is_done)
         self._is_done = False
+
+    def _go_on_until(self, is_so: Callable[[], object]) -> None:
+        context = trio._core._run.GLOBAL_RUN_CONTEXT.__dict__
+        context.update(self._run_context)
+        try:
+            while not is_so():
+                self._calls.get()()
+        finally:
+            self._run_context = dict(context)
+            context.clear()
 
     def close(self) -> None:
         self._call(self._scope.cancel)
-        while not self._ends:
-            self._calls.get()()
+        self._go_on_until(lambda: self._ends)
         self._ends.pop().unwrap()
 
 
