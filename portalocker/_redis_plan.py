@@ -378,8 +378,9 @@ class _Acquisition:
             raise self._error
         if claim is not None:
             if claim.hold.is_wanted:  # an older release keeps us out
-                claim.session.forget(claim)
-            claim.session.drop(claim)
+                yield from releasing(claim)
+            else:
+                claim.session.drop(claim)
             self.claim = None
         raise exceptions.AlreadyLocked(
             filename=self._order.channels[0],
