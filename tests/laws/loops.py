@@ -8,11 +8,13 @@ loop of asyncio and one of trio for each thread that needs it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import os
 import queue
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import anyio
@@ -126,7 +128,8 @@ if hasattr(os, 'register_at_fork'):
 class _TrioRunner(_Runner):
     """A guest of this thread, which runs it while an order is done.
 
-    In between the thread is in no run of trio: others may begin one.
+    In between the thread is in no run of trio: others may begin one, and an
+    interrupt is not for trio.
     """
 
     def __init__(self) -> None:
@@ -137,13 +140,15 @@ class _TrioRunner(_Runner):
         self._is_done = False
         self._ends: list[Any] = []
         self._run_context: dict[str, Any] = {}
-        trio.lowlevel.start_guest_run(
-            self._serve,
-            run_sync_soon_threadsafe=self._calls.put,
-            done_callback=self._ends.append,
-            host_uses_signal_set_wakeup_fd=True,  # a child has its parent's
-        )
-        self._go_on_until(lambda: self._wanted is not None)
+        self._on_interrupt: Any = None
+        with self._inside():
+            trio.lowlevel.start_guest_run(
+                self._serve,
+                run_sync_soon_threadsafe=self._calls.put,
+                done_callback=self._ends.append,
+                host_uses_signal_set_wakeup_fd=True,  # a child has the same
+            )
+            self._go_on_until(lambda: self._wanted is not None)
 
     async def _serve(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
@@ -156,22 +161,37 @@ class _TrioRunner(_Runner):
         self._token.run_sync_soon(function)
 
     def _go_on(self) -> None:
-        self._go_on_until(lambda: self._is_done)
+        with self._inside():
+            self._go_on_until(lambda: self._is_done)
         self._is_done = False
 
     def _go_on_until(self, is_so: Callable[[], object]) -> None:
+        while not is_so():
+            self._calls.get()()
+
+    @contextlib.contextmanager
+    def _inside(self) -> Iterator[None]:
         context = trio._core._run.GLOBAL_RUN_CONTEXT.__dict__
         context.update(self._run_context)
+        outside = signal.getsignal(signal.SIGINT)
+        if outside is signal.default_int_handler and self._on_interrupt:
+            signal.signal(signal.SIGINT, self._on_interrupt)
         try:
-            while not is_so():
-                self._calls.get()()
+            yield
         finally:
+            inside = signal.getsignal(signal.SIGINT)
+            if threading.current_thread() is threading.main_thread() and (
+                inside is not outside
+            ):
+                self._on_interrupt = inside
+                signal.signal(signal.SIGINT, outside)
             self._run_context = dict(context)
             context.clear()
 
     def close(self) -> None:
         self._call(self._scope.cancel)
-        self._go_on_until(lambda: self._ends)
+        with self._inside():
+            self._go_on_until(lambda: self._ends)
         self._ends.pop().unwrap()
 
 
