@@ -302,19 +302,22 @@ class TestLock:
 
 
 #: a command that counts the signals it gets; SIGUSR1 ends it
+# A handler may run within a print(), which must not be entered again
 COUNT = """
-import signal, sys
+import os, signal, sys
 counts = {}
+def say(what):
+    os.write(1, f'{what}\\n'.encode())
 def count(number, frame):
     counts[number] = counts.get(number, 0) + 1
-    print(number, flush=True)
+    say(number)
 def end(number, frame):
-    print(sorted(counts.items()), flush=True)
+    say(sorted(counts.items()))
     raise SystemExit(17)
 for name in sys.argv[1:]:
     signal.signal(getattr(signal, name), count)
 signal.signal(signal.SIGUSR1, end)
-print('in', flush=True)
+say('in')
 while True:
     signal.pause()
 """
