@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import multiprocessing.util
 import os
 import pathlib
 import signal
@@ -28,11 +29,14 @@ if importlib.util.find_spec('hypothesis') is not None:
     hypothesis.settings.load_profile('ours')
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """Let temporary files of this run go into a directory of its own."""
     _hear_interrupts()
     own_place.see_own_mounts()
-    config.add_cleanup(own_place.enter().close)
+    # closed when multiprocessing has removed what it keeps there
+    multiprocessing.util.Finalize(
+        None, own_place.enter().close, exitpriority=-200
+    )
 
 
 def _hear_interrupts() -> None:
