@@ -19,9 +19,13 @@ PART = 'tests/windows_on_linux/windows_part'
     'WINDOWS_PYTHON' not in os.environ,
     reason='WINDOWS_PYTHON names no command that runs a Windows Python',
 )
-def test_the_windows_part_passes_under_a_windows_python():
+def test_the_windows_part_passes_under_a_windows_python(
+    tmp_path: pathlib.Path,
+) -> None:
     command = shlex.split(os.environ['WINDOWS_PYTHON'])
     options = ['-p', 'no:cacheprovider', '-p', 'no:asyncio', '-q']
+    # apart from other runs, which clean up where they all keep their files
+    options += ['--basetemp', str(tmp_path / 'w')]
     environment = {
         name: value
         for name, value in os.environ.items()
