@@ -71,8 +71,9 @@ def test_second_process_enters_only_after_first_left(
     assert make().holders() == make().waiters() == ()
 
 
-@law(readers=TOGETHER)
-def test_one_process_at_a_time(make, stage, witness) -> None:
+def visitor_of(make, witness):
+    """Who enters again and again, with an object of its own."""
+
     def body(line) -> None:
         lock = make()
         line.hear()
@@ -80,31 +81,29 @@ def test_one_process_at_a_time(make, stage, witness) -> None:
             with lock, witness:
                 lock.ensure_held()
 
-    processes = [stage.process(body) for _ in range(3)]
-    for process in processes:
-        process.tell()
-    for process in processes:
-        process.finish()
+    return body
+
+
+def three_begin_at_once(start, body, witness) -> None:
+    """Processes or threads: each is inside as often as it has to be."""
+    visitors = [start(body) for _ in range(3)]
+    for visitor in visitors:
+        visitor.tell()
+    for visitor in visitors:
+        visitor.finish()
     assert len(witness.journal()) == 3 * ROUNDS
+
+
+@law(readers=TOGETHER)
+def test_one_process_at_a_time(make, stage, witness) -> None:
+    three_begin_at_once(stage.process, visitor_of(make, witness), witness)
 
 
 @law(readers=TOGETHER)
 def test_one_thread_at_a_time_with_an_object_each(
     make, stage, witness
 ) -> None:
-    def body(line) -> None:
-        lock = make()
-        line.hear()
-        for _ in range(ROUNDS):
-            with lock, witness:
-                lock.ensure_held()
-
-    threads = [stage.thread(body) for _ in range(3)]
-    for thread in threads:
-        thread.tell()
-    for thread in threads:
-        thread.finish()
-    assert len(witness.journal()) == 3 * ROUNDS
+    three_begin_at_once(stage.thread, visitor_of(make, witness), witness)
 
 
 @law(readers=TOGETHER, redis_tasks=ONE_LOOP)
@@ -125,12 +124,7 @@ def test_one_thread_at_a_time_with_one_object(make, stage, witness) -> None:
                 entered += 1
             lock.release()
 
-    threads = [stage.thread(body) for _ in range(3)]
-    for thread in threads:
-        thread.tell()
-    for thread in threads:
-        thread.finish()
-    assert len(witness.journal()) == 3 * ROUNDS
+    three_begin_at_once(stage.thread, body, witness)
     assert not lock.locked
 
 
