@@ -19,12 +19,9 @@ from . import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from typing import Any, ClassVar
 
     from .semantics import Semantics
-
-# Of a command client that we make
-_CLIENT_OPTIONS = {'health_check_interval': 10, 'decode_responses': True}
 
 
 class RedisLockState(_redis_holding.RedisHolding):
@@ -32,6 +29,11 @@ class RedisLockState(_redis_holding.RedisHolding):
 
     #: what locks on a Redis server promise
     semantics: Semantics = semantics.REDIS
+    #: of a client that we make, unless `redis_kwargs` say otherwise
+    DEFAULT_REDIS_KWARGS: ClassVar[dict[str, Any]] = {
+        'health_check_interval': 10,
+        'decode_responses': True,
+    }
     channel: str
     timeout: float
     check_interval: float
@@ -51,7 +53,7 @@ class RedisLockState(_redis_holding.RedisHolding):
         self.connection = connection
         self.close_connection: bool = connection is None
         self.redis_kwargs: dict[str, Any] = {
-            **_CLIENT_OPTIONS,
+            **self.DEFAULT_REDIS_KWARGS,
             **(redis_kwargs or {}),
         }
         self.on_lost = on_lost

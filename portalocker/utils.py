@@ -8,6 +8,7 @@ a lock is made.
 from __future__ import annotations
 
 import _thread
+import abc
 import os
 import time
 
@@ -84,7 +85,7 @@ def coalesce(*args: Any, test_value: Any = None) -> Any:
     return None
 
 
-class LockBase:
+class LockBase(abc.ABC):
     """What every lock of this package has: a timeout and two verbs.
 
     A subclass implements `acquire()` and `release()`; `with` uses them.
@@ -123,6 +124,7 @@ class LockBase:
             fail_when_locked, DEFAULT_FAIL_WHEN_LOCKED
         )
 
+    @abc.abstractmethod
     def acquire(
         self,
         timeout: float | None = None,
@@ -130,11 +132,10 @@ class LockBase:
         fail_when_locked: bool | None = None,
     ) -> Any:
         """Take the lock; each argument that is given replaces the lock's."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def release(self) -> None:
         """Let the lock go."""
-        raise NotImplementedError
 
     def _timeout_generator(
         self,
@@ -167,7 +168,7 @@ class LockBase:
     def __delete__(self, instance: object) -> None:
         self.release()
 
-    def __del__(self) -> None:
+    def __del__(self) -> None:  # noqa: B027 - a promise, nothing to do
         """A lock object that nobody refers to holds nothing.
 
         The system's lock goes with the file handle: it is let go when the

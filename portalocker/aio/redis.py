@@ -78,10 +78,10 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
             interrupt_on_lost=interrupt_on_lost,
             reentrant=reentrant,
         )
-        waiting = utils.LockBase(timeout, check_interval, fail_when_locked)
-        self.timeout: float = waiting.timeout
-        self.check_interval: float = waiting.check_interval
-        self.fail_when_locked: bool = waiting.fail_when_locked
+        utils.LockBase.__init__(
+            self,  # type: ignore[arg-type] # it coalesces and checks the three
+            *(timeout, check_interval, fail_when_locked),
+        )
         self.channel = channel
         self.unavailable_timeout = unavailable_timeout
         self._order_as(

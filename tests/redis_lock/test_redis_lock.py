@@ -168,6 +168,11 @@ def test_own_connection_is_made_and_dropped(
         assert other._client is lock.connection, 'they share one client'
     assert lock.connection is None
     assert kwargs == {'port': server.port}
+    assert lock.redis_kwargs == {**RedisLock.DEFAULT_REDIS_KWARGS, **kwargs}
+    assert RedisLock.DEFAULT_REDIS_KWARGS == {
+        'health_check_interval': 10,
+        'decode_responses': True,
+    }
 
 
 @pytest.mark.parametrize('decode', [False, True])

@@ -197,6 +197,9 @@ SIGNATURES = {
     'utils.LockBase': WAITING,
     'utils.LockBase.__delete__': '(self, instance)',
     'utils.LockBase.__exit__': '(self, exc_type, exc_value, traceback)',
+    'utils.LockBase._timeout_generator': (
+        '(self, timeout, check_interval, pause=None)'
+    ),
     'utils.LockBase.acquire': WAITING,
     'utils.LockBase.release': '(self)',
     'utils.NamedBoundedSemaphore': (
@@ -299,22 +302,6 @@ def test_defaults_are_as_promised() -> None:
     assert portalocker.utils.LOCK_METHOD == EX_NB
 
 
-def test_rebound_defaults_count_for_the_next_lock(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
-) -> None:
-    monkeypatch.setattr(portalocker.utils, 'DEFAULT_TIMEOUT', 0.5)
-    monkeypatch.setattr(portalocker.utils, 'DEFAULT_CHECK_INTERVAL', 0.125)
-    lock = portalocker.utils.LockBase()
-    assert (lock.timeout, lock.check_interval) == (0.5, 0.125)
-    assert portalocker.Lock(tmp_path / 'lock').timeout == 0.5
-
-
-def test_zero_and_false_are_not_replaced_by_defaults() -> None:
-    lock = portalocker.utils.LockBase(0, 0, False)
-    assert (lock.timeout, lock.check_interval) == (0, 0)
-    assert lock.fail_when_locked is False
-
-
 @pytest.mark.parametrize(
     ('name', 'bases'),
     [
@@ -338,6 +325,7 @@ def test_exceptions_descend_as_promised(
 
 def test_locks_descend_as_promised() -> None:
     utils = portalocker.utils
+    assert inspect.isabstract(utils.LockBase)
     assert issubclass(utils.Lock, utils.LockBase)
     assert issubclass(utils.RLock, utils.Lock)
     assert issubclass(utils.TemporaryFileLock, utils.Lock)
