@@ -284,7 +284,7 @@ def _close_at_exit() -> None:
             )
         for claim in claims:
             session.forget(claim)
-    close_sessions()
+    _end([session.thread for session in list(_sessions.values())])
 
 
 def close_sessions() -> None:
@@ -292,12 +292,20 @@ def close_sessions() -> None:
 
     Whatever is held is lost to its holder and free for others. There is no
     need to call it: a session that nobody uses ends by itself, and all end
-    with the process.
+    with the process. Called by `on_lost`, it does not wait.
     """
-    for session in list(_sessions.values()):
-        session.close()
-        if session.thread is not threading.current_thread():
-            session.thread.join()
+    # also those that are just telling of their end
+    running = threading.enumerate()
+    _end([each for each in running if isinstance(each, SessionThread)])
+
+
+def _end(threads: list[SessionThread]) -> None:
+    for thread in threads:
+        thread.stop()
+    if isinstance(threading.current_thread(), SessionThread):
+        return  # two of them could wait for each other
+    for thread in threads:
+        thread.join()
 
 
 class _Sessions:

@@ -750,6 +750,49 @@ class TestPubSubWorkerThread:
         assert isinstance(seen[0].exc_value, OSError)
 
 
+def test_closing_waits_for_a_session_that_ends_already(
+    client: Any, channel: str
+) -> None:
+    is_told = threading.Event()
+
+    def take_time(_: object) -> None:
+        is_told.set()
+        time.sleep(0.05)
+
+    lock = RedisLock(channel, client, on_lost=take_time).acquire()
+    thread = lock.thread
+    kill_session(client, lock)
+    assert is_told.wait(LONG)
+    portalocker_redis.close_sessions()
+    assert not thread.is_alive()
+    with pytest.raises(exceptions.LockLostError):
+        lock.release()
+
+
+def test_two_sessions_that_end_may_close_each_other(
+    client: Any, server: redis_server.RedisServer, channel: str
+) -> None:
+    """Who is told of a loss does not wait for others that are told."""
+    both = threading.Barrier(2)
+
+    def close(_: object) -> None:
+        both.wait(LONG)
+        portalocker_redis.close_sessions()
+
+    with redis.Redis(port=server.port, db=1) as another:
+        locks = [
+            RedisLock(channel, one, on_lost=close).acquire()
+            for one in (client, another)
+        ]
+        threads = [lock.thread for lock in locks]
+        assert threads[0] is not threads[1]
+        for lock in locks:
+            kill_session(client, lock)
+        for thread in threads:
+            thread.join(LONG)
+            assert not thread.is_alive()
+
+
 def test_session_that_nobody_uses_ends(
     client: Any, channel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
