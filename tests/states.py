@@ -1,7 +1,9 @@
-"""Waiting for what others do: for a state, never for a clock."""
+"""States: asking for one, and waiting for one, never for a clock."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import time
 from collections.abc import Callable
 
@@ -15,3 +17,18 @@ def wait_until(is_so: Callable[[], object], what: str = '') -> None:
     while not is_so():
         assert time.monotonic() < until, what or f'{is_so} never was'
         time.sleep(0.001)
+
+
+def is_locked(path: str | os.PathLike[str]) -> bool:
+    """Whether somebody has the file locked, as a program without us asks."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

@@ -8,10 +8,11 @@ import os
 import pathlib
 import sys
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from children import in_child
+from states import is_locked
 
 import portalocker
 from portalocker import _after_fork, _wakeup, _wakeup_inotify
@@ -41,37 +42,6 @@ def locked_file(lock: Any, path: pathlib.Path) -> pathlib.Path:
     if isinstance(lock, portalocker.PidFileLock):
         return path.with_name(path.name + '.lock')
     return path
-
-
-def is_locked(path: pathlib.Path) -> bool:
-    fd = os.open(path, os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
-
-
-def in_child(task: Callable[[], object]) -> None:
-    """Run the task in a forked child; its failure is the test's."""
-    read_end, write_end = os.pipe()
-    pid = os.fork()
-    if not pid:
-        os.close(read_end)
-        words = b'passed'
-        try:
-            task()
-        except BaseException as failure:
-            words = f'{type(failure).__name__}: {failure}'.encode()
-        os.write(write_end, words)
-        os._exit(0)
-    os.close(write_end)
-    with open(read_end, 'rb') as answer:
-        text = answer.read()
-    os.waitpid(pid, 0)
-    assert text == b'passed', text.decode()
 
 
 @pytest.mark.parametrize('kind', LOCKS)

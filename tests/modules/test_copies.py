@@ -10,6 +10,7 @@ import pickle
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from children import in_child
 
 import portalocker
 
@@ -74,9 +75,10 @@ def test_is_released_in_a_forked_child(
 ) -> None:
     other = copied(lock)
     assert other.try_acquire()
-    pid = os.fork()
-    if not pid:
-        os._exit(bool(other.try_acquire()))
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    def try_it() -> None:
+        assert not other.try_acquire()
+
+    in_child(try_it)
     assert not lock.try_acquire()
     other.release()

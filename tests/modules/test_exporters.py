@@ -9,6 +9,7 @@ import sys
 import types
 
 import pytest
+from children import in_child
 
 from portalocker import __main__, wait_counters
 from portalocker.exporters import log, torch_monitor, view
@@ -169,9 +170,9 @@ def test_process_that_shows_nothing_is_told(capsys) -> None:
 
 
 def test_child_does_not_show_the_counters_of_its_parent() -> None:
+    def is_closed() -> None:
+        assert shown._listener.fileno() < 0
+
     with view.show() as shown:
-        pid = os.fork()
-        if pid == 0:
-            os._exit(0 if shown._listener.fileno() < 0 else 1)
-        assert os.waitpid(pid, 0)[1] == 0
+        in_child(is_closed)
         assert view.read(os.getpid()) is not None

@@ -12,6 +12,7 @@ import threading
 import time
 
 import pytest
+from children import in_child
 
 import portalocker
 from portalocker import _filelock_waiting, _hold, exceptions, filelock
@@ -280,13 +281,14 @@ def test_decorated_coroutine_holds_while_it_runs(path) -> None:
 
 def test_child_starts_released_and_parent_keeps_its_lock(path) -> None:
     lock = FileLock(path)
+
+    def start_released() -> None:
+        assert not lock.is_locked
+        assert not lock.try_acquire()
+        lock.release()
+
     with lock:
-        pid = os.fork()
-        if pid == 0:
-            good = not lock.is_locked and not lock.try_acquire()
-            lock.release()
-            os._exit(0 if good else 1)
-        assert os.waitpid(pid, 0)[1] == 0
+        in_child(start_released)
         assert not FileLock(path).try_acquire()
 
 
@@ -624,12 +626,13 @@ def test_soft_lock_that_was_broken_is_told_at_release(path) -> None:
 
 def test_child_leaves_the_soft_lock_of_its_parent_alone(path) -> None:
     lock = SoftFileLock(path)
+
+    def leave_alone() -> None:
+        assert not lock.is_locked
+        assert not lock.is_lock_held_by_us
+        lock.release()
+        assert not lock.try_acquire()
+
     with lock:
-        pid = os.fork()
-        if pid == 0:
-            good = not lock.is_locked and not lock.is_lock_held_by_us
-            lock.release()
-            good = good and not lock.try_acquire()
-            os._exit(0 if good else 1)
-        assert os.waitpid(pid, 0)[1] == 0
+        in_child(leave_alone)
         assert os.path.exists(path)

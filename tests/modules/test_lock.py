@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from states import is_locked
 
 import portalocker
 from portalocker import Holder, LockFlags, utils
@@ -50,15 +51,6 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(module, 'lock', lock)
     return seen
-
-
-def is_locked(path: pathlib.Path) -> bool:
-    with open(path, 'a') as fh:
-        try:
-            fcntl.flock(fh, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def open_descriptors() -> set[str]:

@@ -8,11 +8,10 @@ import pathlib
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from states import wait_until
 
 import portalocker
 from portalocker import LockFlags, _owner
@@ -62,13 +61,6 @@ def seen_by_another_process(
         capture_output=True,
         text=True,
     ).stdout.strip()
-
-
-def wait_until(is_so: Callable[[], object]) -> None:
-    until = time.monotonic() + LONG
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.001)
 
 
 def test_a_base_locker_can_be_made_and_does_nothing(first: Any) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from children import NOBODY, become_nobody, in_child
 
 import portalocker
 from portalocker import exceptions, utils
@@ -29,7 +30,6 @@ needs_posix = pytest.mark.skipif(
     os.name == 'nt', reason='forks, links, fifos, modes'
 )
 needs_windows = pytest.mark.skipif(os.name != 'nt', reason='Windows')
-NOBODY = 65534
 
 
 @pytest.fixture
@@ -45,30 +45,6 @@ def old(target: pathlib.Path) -> pathlib.Path:
 
 def _names(place: pathlib.Path) -> list[str]:
     return sorted(os.listdir(place))
-
-
-def _in_child(work: Callable[[], object], uid: int | None = None) -> None:
-    """Run `work` in a forked child; fail with what it failed with."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            if uid is not None and is_root:
-                os.setgroups([])
-                os.setgid(uid)
-                os.setuid(uid)
-            work()
-            code = 0
-        except BaseException as error:
-            os.write(writer, f'{type(error).__name__}: {error}'.encode())
-        finally:
-            os._exit(code)
-    os.close(writer)
-    with open(reader, 'rb') as report:
-        text = report.read().decode()
-    _, status = os.waitpid(pid, 0)
-    assert status == 0, text
 
 
 def open_atomic(*args: Any, **kwargs: Any) -> Any:
@@ -295,7 +271,7 @@ def test_file_that_may_not_grow_publishes_nothing(
         ):
             fh.write(b'x' * size)
 
-    _in_child(publish)
+    in_child(publish)
     assert _names(place) == (['target'] if overwrite else [])
     if overwrite:
         assert path.read_bytes() == b'old'
@@ -335,7 +311,7 @@ def test_unwritable_directory_is_refused_on_entering(
             open_atomic(place / 'target').__enter__()
         assert caught.value.filename == str(place / 'target')
 
-    _in_child(publish, NOBODY)
+    in_child(publish, become_nobody)
     place.chmod(0o777)
 
 
@@ -487,13 +463,12 @@ def test_read_only_file_is_refused(
     def publish() -> None:
         if is_root:
             os.chown(old, NOBODY, NOBODY)
-            os.setgid(NOBODY)
-            os.setuid(NOBODY)
+            become_nobody()
         with pytest.raises(PermissionError) as caught:
             open_atomic(old, overwrite=True).__enter__()
         assert caught.value.filename == str(old)
 
-    _in_child(publish)
+    in_child(publish)
     assert old.read_bytes() == b'old'
     assert _names(place) == ['target']
 
@@ -549,7 +524,7 @@ def test_unreadable_file_is_replaced(place: pathlib.Path) -> None:
         with open_atomic(path, overwrite=True) as fh:
             fh.write(b'new')
 
-    _in_child(publish, NOBODY)
+    in_child(publish, become_nobody)
     assert stat.S_IMODE(path.stat().st_mode) == 0o200
     path.chmod(0o644)
     assert path.read_bytes() == b'new'
@@ -619,7 +594,7 @@ def test_link_to_a_read_only_file_is_refused(place: pathlib.Path) -> None:
         with pytest.raises(PermissionError):
             open_atomic(place / 'link', overwrite=True).__enter__()
 
-    _in_child(publish, NOBODY)
+    in_child(publish, become_nobody)
     assert (place / 'real').read_bytes() == b'old'
 
 

@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
+from states import wait_until
 
 from portalocker import _owner, constants
 from portalocker.holder import Holder
@@ -74,13 +75,6 @@ def blocked_process(action: str, path: str) -> Iterator[int]:
     finally:
         child.kill()
         child.wait()
-
-
-def wait_until(is_so: Callable[[], object]) -> None:
-    until = time.monotonic() + LONG
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.001)
 
 
 def ticket(path: str, arrival: int) -> int:

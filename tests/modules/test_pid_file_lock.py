@@ -6,12 +6,13 @@ import gc
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import threading
 from typing import Any
 
+import children
 import pytest
+from states import is_locked
 
 import portalocker
 from portalocker import Holder, LockFlags, _owner, _pid_record
@@ -20,11 +21,8 @@ from portalocker.exceptions import AlreadyLocked
 if sys.platform == 'win32':
     pytest.skip('the POSIX half', allow_module_level=True)
 
-import fcntl
 
 SHORT, LONG = 0.05, 30.0  # seconds; LONG is reached by a failure only
-ROOT = str(pathlib.Path(portalocker.__file__).parent.parent)
-
 HOLD = """
 import sys
 import portalocker
@@ -49,28 +47,6 @@ def sidecar(path: pathlib.Path) -> pathlib.Path:
 def nobody_known(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system that does not tell who holds a lock."""
     monkeypatch.setattr(_owner, 'holders_of', lambda *args, **kwargs: ())
-
-
-def process(path: pathlib.Path) -> subprocess.Popen[str]:
-    child = subprocess.Popen(
-        [sys.executable, '-P', '-c', HOLD, path],
-        env={**os.environ, 'PYTHONPATH': ROOT},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == 'in\n'
-    return child
-
-
-def is_locked(path: pathlib.Path) -> bool:
-    with open(path, 'r+') as fh:
-        try:
-            fcntl.flock(fh, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def test_it_is_a_temporary_file_lock(path: pathlib.Path) -> None:
@@ -113,7 +89,7 @@ def test_a_block_gets_none_where_it_holds_the_lock(
 def test_a_block_gets_the_holders_pid_where_it_does_not(
     path: pathlib.Path, sidecar: pathlib.Path
 ) -> None:
-    with process(path) as child:
+    with children.program(HOLD, path) as child:
         has_run = False
         with portalocker.PidFileLock(path) as other_pid:
             has_run = True
@@ -136,7 +112,7 @@ def test_a_block_of_another_object_in_this_process_does_not_own_it(
 
 
 def test_acquire_raises_and_names_the_holder(path: pathlib.Path) -> None:
-    with process(path) as child:
+    with children.program(HOLD, path) as child:
         for lock, waits in (
             (portalocker.PidFileLock(path, timeout=LONG), False),
             (
@@ -160,7 +136,7 @@ def test_acquire_raises_and_names_the_holder(path: pathlib.Path) -> None:
 def test_where_the_system_does_not_tell_the_record_does(
     path: pathlib.Path,
 ) -> None:
-    with process(path) as child:
+    with children.program(HOLD, path) as child:
         with pytest.raises(AlreadyLocked) as caught:
             portalocker.PidFileLock(path).acquire()
         assert caught.value.holder == Holder(child.pid, recorded=True)
@@ -213,7 +189,7 @@ def test_fail_closed_never_runs_its_block_unlocked(
 def test_the_release_of_a_bystander_removes_nothing(
     path: pathlib.Path, sidecar: pathlib.Path
 ) -> None:
-    with process(path) as child:
+    with children.program(HOLD, path) as child:
         bystander = portalocker.PidFileLock(path)
         bystander.release()
         with bystander:
@@ -229,7 +205,7 @@ def test_the_release_of_a_bystander_removes_nothing(
 def test_after_a_kill_the_record_is_stale_until_the_next_acquire(
     path: pathlib.Path,
 ) -> None:
-    with process(path) as child:
+    with children.program(HOLD, path) as child:
         child.send_signal(signal.SIGKILL)
         child.wait()
     lock = portalocker.PidFileLock(path)
@@ -243,7 +219,7 @@ def test_after_a_kill_the_record_is_stale_until_the_next_acquire(
 def test_the_end_of_the_process_removes_both_files(
     path: pathlib.Path,
 ) -> None:
-    with process(path) as child:
+    with children.program(HOLD, path) as child:
         assert path.exists()
         child.communicate()
     assert os.listdir(path.parent) == []
@@ -260,7 +236,7 @@ def test_an_abandoned_lock_removes_both_files(path: pathlib.Path) -> None:
 
 
 def test_a_waiter_gets_in_with_its_own_pid(path: pathlib.Path) -> None:
-    with process(path) as child:
+    with children.program(HOLD, path) as child:
         lock = portalocker.PidFileLock(
             path, timeout=LONG, fail_when_locked=False
         )
@@ -312,7 +288,7 @@ def test_a_shared_pid_file_is_refused(path: pathlib.Path) -> None:
 
 
 def test_blocking_flags_wait(path: pathlib.Path) -> None:
-    with process(path) as child:
+    with children.program(HOLD, path) as child:
         lock = portalocker.PidFileLock(
             path, None, fail_when_locked=False, flags=LockFlags.EXCLUSIVE
         )

@@ -8,11 +8,11 @@ import pathlib
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
+from states import wait_until
 
 import portalocker
 from portalocker import LockFlags, _lock_request, _owner, constants
@@ -35,13 +35,6 @@ class HasFileno:
 
     def fileno(self) -> int:
         return self.fd
-
-
-def wait_until(is_so: Callable[[], object]) -> None:
-    until = time.monotonic() + LONG
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.001)
 
 
 # what is locked

@@ -9,10 +9,10 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable
 
 import publication_ways as ways
 import pytest
+from children import NOBODY, become_nobody, in_child
 
 from portalocker import (
     _publication,
@@ -28,7 +28,6 @@ is_root = hasattr(os, 'geteuid') and os.geteuid() == 0
 needs_root = pytest.mark.skipif(not is_root, reason='needs root')
 needs_linux = pytest.mark.skipif(sys.platform != 'linux', reason='Linux')
 
-NOBODY = 65534
 LONG = 60  # seconds; reached by a failure only
 
 AtomicWriter = _publication.open_atomic
@@ -46,36 +45,6 @@ def way(
 
 def _names(place: pathlib.Path) -> list[str]:
     return sorted(os.listdir(place))
-
-
-def _in_child(
-    work: Callable[[], object], before: Callable[[], object] = lambda: None
-) -> None:
-    """Run `work` in a forked child; fail with what it failed with."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            before()
-            work()
-            code = 0
-        except BaseException as error:
-            os.write(writer, f'{type(error).__name__}: {error}'.encode())
-        finally:
-            os._exit(code)
-    os.close(writer)
-    with open(reader, 'rb') as report:
-        text = report.read().decode()
-    _, status = os.waitpid(pid, 0)
-    assert status == 0, text
-
-
-def _become_nobody() -> None:
-    if is_root:
-        os.setgroups([])
-        os.setgid(NOBODY)
-        os.setuid(NOBODY)
 
 
 # -- a new name ------------------------------------------------------------
@@ -108,7 +77,7 @@ class TestEveryWay:
                 fh.write(b'22')
             assert _names(place) == ['new']
 
-        _in_child(publish, _become_nobody)
+        in_child(publish, become_nobody)
         assert (place / 'new').read_bytes() == b'22'
 
     def test_body_that_raises_leaves_nothing(
@@ -175,7 +144,7 @@ class TestEveryWay:
                 mode = stat.S_IMODE(path.stat().st_mode)
                 assert mode == 0o666 & ~umask, oct(mode)
 
-        _in_child(publish)
+        in_child(publish)
 
     def test_of_many_who_publish_one_name_one_wins(
         self, place: pathlib.Path
@@ -223,7 +192,7 @@ class TestEveryWay:
         writer = AtomicWriter(place / 'new')
         fh = writer.__enter__()
         fh.write(b'written once')  # still in the buffer of both
-        _in_child(lambda: writer.__exit__(None, None, None))
+        in_child(lambda: writer.__exit__(None, None, None))
         assert not (place / 'new').exists()
         writer.__exit__(None, None, None)
         assert (place / 'new').read_bytes() == b'written once'
@@ -234,9 +203,9 @@ class TestEveryWay:
     ) -> None:
         writer = AtomicWriter(place / 'new')
         writer.__enter__().write(b'written once')
-        _in_child(lambda: writer.__exit__(KeyError, KeyError(), None))
-        _in_child(writer.discard)
-        _in_child(writer.__del__)
+        in_child(lambda: writer.__exit__(KeyError, KeyError(), None))
+        in_child(writer.discard)
+        in_child(writer.__del__)
         writer.__exit__(None, None, None)
         assert (place / 'new').read_bytes() == b'written once'
         assert _names(place) == ['new']
@@ -285,7 +254,7 @@ class TestNamedDraft:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         with pytest.raises(AssertionError):
-            _in_child(die)
+            in_child(die)
         (name,) = _names(place)
         assert _can_be_reaped(place / name)
 
@@ -499,7 +468,7 @@ def test_without_proc_the_draft_is_copied(place: pathlib.Path) -> None:
         with AtomicWriter('old', overwrite=True) as fh:
             fh.write(b'new')
 
-    _in_child(publish)
+    in_child(publish)
     assert (place / 'new').read_bytes() == b'x' * 3_000_000
     assert (place / 'old').read_bytes() == b'new'
     assert stat.S_IMODE((place / 'old').stat().st_mode) == 0o640
@@ -742,7 +711,7 @@ def test_unreadable_directory_can_be_published_into(
 
     (place / 'drop').mkdir()
     (place / 'drop').chmod(0o333)
-    _in_child(publish, _become_nobody)
+    in_child(publish, become_nobody)
     (place / 'drop').chmod(0o777)
     assert _names(place / 'drop') == ['new']
 
@@ -866,7 +835,7 @@ def test_refused_owner_widens_nothing(
 ) -> None:
     os.chown(old, uid, gid)
     old.chmod(mode)
-    _in_child(lambda: _replace(old), _become_nobody)
+    in_child(lambda: _replace(old), become_nobody)
     status = old.stat()
     assert status.st_uid == NOBODY
     assert status.st_gid == NOBODY
@@ -882,7 +851,7 @@ def test_group_we_belong_to_is_kept(old: pathlib.Path) -> None:
 
     os.chown(old, 1234, 4321)
     old.chmod(0o2666)
-    _in_child(lambda: _replace(old), become_member)
+    in_child(lambda: _replace(old), become_member)
     status = old.stat()
     assert (status.st_uid, status.st_gid) == (NOBODY, 4321)
     assert stat.S_IMODE(status.st_mode) == 0o2666
@@ -970,7 +939,7 @@ class TestExtendedAttributes:
         old.chmod(0o666)
         os.chown(old, NOBODY, NOBODY)
         self.set_or_skip(old, 'security.capability', capability)
-        _in_child(lambda: _replace(old), _become_nobody)
+        in_child(lambda: _replace(old), become_nobody)
         assert os.listxattr(old) == []
 
     @needs_root

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from children import become_nobody, in_child
 
 from portalocker import _acquisition, _owner, portalocker, read_write
 from portalocker.exceptions import (
@@ -506,9 +507,11 @@ def open_directory() -> Iterator[pathlib.Path]:
         yield directory
 
 
-@pytest.mark.parametrize(('mode', 'is_enough'), [(0o444, 1), (0o222, 0)])
+@pytest.mark.parametrize(
+    ('mode', 'is_enough'), [(0o444, True), (0o222, False)]
+)
 def test_lock_needs_no_more_than_a_file_it_may_read(
-    mode: int, is_enough: int, open_directory: pathlib.Path
+    mode: int, is_enough: bool, open_directory: pathlib.Path
 ) -> None:
     if os.geteuid() != 0:
         pytest.skip('the child becomes nobody')
@@ -516,17 +519,14 @@ def test_lock_needs_no_more_than_a_file_it_may_read(
     path.touch()
     path.chmod(mode)
     lock = ReadWriteLock(path)
-    pid = os.fork()
-    if pid == 0:
-        entered = 0
-        try:
-            os.setgroups([])
-            os.setuid(65534)
-            with contextlib.suppress(PermissionError):
-                lock.read().acquire()
-                lock.read().release()
-                lock.write().acquire()
-                entered = 1
-        finally:
-            os._exit(entered)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == is_enough
+
+    def enter() -> None:
+        lock.read().acquire()
+        lock.read().release()
+        lock.write().acquire()
+
+    def be_refused() -> None:
+        with pytest.raises(PermissionError):
+            enter()
+
+    in_child(enter if is_enough else be_refused, become_nobody)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from states import is_locked
 
 import portalocker
 from portalocker.exceptions import AlreadyLocked, LockException
@@ -16,7 +17,6 @@ from portalocker.exceptions import AlreadyLocked, LockException
 if sys.platform == 'win32':
     pytest.skip('the POSIX half', allow_module_level=True)
 
-import fcntl
 
 LONG = 30.0  # seconds, reached by a failure only
 
@@ -24,15 +24,6 @@ LONG = 30.0  # seconds, reached by a failure only
 @pytest.fixture
 def path(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / 'file.lock'
-
-
-def is_locked(path: pathlib.Path) -> bool:
-    with open(path, 'a') as fh:
-        try:
-            fcntl.flock(fh, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def in_another_thread(task: Callable[[], Any]) -> Any:

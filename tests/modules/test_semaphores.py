@@ -11,12 +11,11 @@ import random
 import sys
 import tempfile
 import threading
-import time
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from states import is_locked, wait_until
 
 import portalocker
 from portalocker import portalocker as module
@@ -48,22 +47,6 @@ class Semaphores:
 @pytest.fixture
 def semaphore(tmp_path: pathlib.Path) -> Semaphores:
     return Semaphores(tmp_path)
-
-
-def is_locked(path: Any) -> bool:
-    with open(path, 'a') as fh:
-        try:
-            fcntl.flock(fh, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
-
-
-def wait_until(is_so: Callable[[], object]) -> None:
-    until = time.monotonic() + LONG
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.001)
 
 
 # names

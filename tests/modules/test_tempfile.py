@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from children import in_child
 
 from portalocker import _tree_removal, tempfile
 
@@ -281,11 +282,12 @@ def test_a_child_does_not_wait_for_a_thread_of_its_parent(
     thread = threading.Thread(target=tempfile.gettempdir)
     thread.start()
     inside.wait()
-    pid = os.fork()
-    if not pid:
+
+    def ask() -> None:
         tempfile._get_default_tempdir = real
-        os._exit(0 if tempfile.gettempdir() == str(folder) else 1)
-    assert os.waitpid(pid, 0)[1] == 0
+        assert tempfile.gettempdir() == str(folder)
+
+    in_child(ask)
     go_on.set()
     thread.join()
 
@@ -613,21 +615,19 @@ def test_the_end_of_a_forked_child_deletes_nothing(
 def test_a_child_may_clean_up_only_what_it_made(folder: pathlib.Path) -> None:
     directory = tempfile.TemporaryDirectory()
     file = tempfile.NamedTemporaryFile()
-    pid = os.fork()
-    if not pid:
+
+    def clean_up() -> None:
         directory.cleanup()
         file.close()
+        assert os.path.exists(directory.name)
+        assert os.path.exists(file.name)
+        with pytest.raises(PermissionError, match='parent'):
+            directory.keep()
         own = tempfile.TemporaryDirectory()
         own.cleanup()
-        is_fine = os.path.exists(directory.name) and os.path.exists(file.name)
-        try:
-            directory.keep()
-        except PermissionError as error:
-            is_fine = is_fine and 'parent' in str(error)
-        else:
-            is_fine = False
-        os._exit(0 if is_fine and not os.path.exists(own.name) else 1)
-    assert os.waitpid(pid, 0)[1] == 0
+        assert not os.path.exists(own.name)
+
+    in_child(clean_up)
     directory.cleanup()
     file.close()
     assert list(folder.iterdir()) == []

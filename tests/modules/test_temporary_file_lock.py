@@ -9,12 +9,13 @@ import multiprocessing
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import threading
 from typing import Any
 
+import children
 import pytest
+from states import is_locked
 
 import portalocker
 from portalocker import LockFlags, _removal
@@ -24,12 +25,9 @@ from portalocker.exceptions import AlreadyLocked, LockException, LockLost
 if sys.platform == 'win32':
     pytest.skip('the POSIX half', allow_module_level=True)
 
-import fcntl
 
 SHORT, LONG = 0.05, 30.0  # seconds; LONG is reached by a failure only
 SHARED = LockFlags.SHARED | LockFlags.NON_BLOCKING
-ROOT = str(pathlib.Path(portalocker.__file__).parent.parent)
-
 # argv: path; holds until its input ends, or ends as the next word says
 HOLD = """
 import os, signal, sys
@@ -44,28 +42,6 @@ how = sys.stdin.readline().strip()
 @pytest.fixture
 def path(tmp_path: pathlib.Path) -> pathlib.Path:
     return tmp_path / 'app.lock'
-
-
-def process(path: pathlib.Path, action: str) -> subprocess.Popen[str]:
-    child = subprocess.Popen(
-        [sys.executable, '-P', '-c', HOLD + action, path],
-        env={**os.environ, 'PYTHONPATH': ROOT},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == 'in\n'
-    return child
-
-
-def is_locked(path: pathlib.Path) -> bool:
-    with open(path, 'r+') as fh:
-        try:
-            fcntl.flock(fh, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def test_it_is_a_lock_with_fixed_modes(path: pathlib.Path) -> None:
@@ -339,7 +315,7 @@ def test_a_body_that_closes_the_handle_leaves_no_file(
 def test_the_end_of_the_process_removes_the_file(
     action: str, path: pathlib.Path
 ) -> None:
-    with process(path, action) as child:
+    with children.program(HOLD + action, path) as child:
         assert path.exists()
         child.communicate('\n')
     assert not path.exists()
@@ -348,7 +324,7 @@ def test_the_end_of_the_process_removes_the_file(
 def test_a_killed_process_leaves_a_file_that_the_next_one_uses(
     path: pathlib.Path,
 ) -> None:
-    with process(path, '') as child:
+    with children.program(HOLD, path) as child:
         with pytest.raises(AlreadyLocked) as caught:
             portalocker.TemporaryFileLock(path).acquire()
         if sys.platform == 'linux':
@@ -373,7 +349,7 @@ os.waitpid(pid, 0)
 print(os.path.exists(sys.argv[1]), flush=True)
 sys.stdin.read()
 """
-    with process(path, action) as child:
+    with children.program(HOLD + action, path) as child:
         assert child.stdin is not None and child.stdout is not None
         child.stdin.write('\n')
         child.stdin.flush()

@@ -6,9 +6,9 @@ import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 
 import pytest
+from children import in_child
 
 from portalocker import _this_process
 
@@ -37,20 +37,16 @@ def said(program: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def in_child(claim: Callable[[], bool]) -> bool:
-    """Return what is true in a forked child."""
-    pid = os.fork()
-    if not pid:
-        os._exit(0 if claim() else 1)
-    return os.waitpid(pid, 0)[1] == 0
-
-
 @needs_fork
 def test_what_the_parent_made_is_not_from_here() -> None:
     made = _this_process.here
     assert made.is_here
-    assert in_child(lambda: not made.is_here)
-    assert in_child(lambda: _this_process.here.is_here)
+
+    def compare() -> None:
+        assert not made.is_here
+        assert _this_process.here.is_here
+
+    in_child(compare)
     assert made is _this_process.here
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from children import become_nobody, in_child
 
 from portalocker import _tree_removal
 
@@ -237,19 +238,10 @@ def test_modes_are_repaired_for_who_is_not_root(
     for parent in tmp_path.parents:
         if parent.stat().st_uid == os.geteuid() and parent != parent.parent:
             parent.chmod(parent.stat().st_mode | 0o011)
-    pid = os.fork()
-    if not pid:
-        try:
-            if os.geteuid() == 0:
-                os.setgid(65534)
-                os.setuid(65534)
-            os._exit(0 if _modes_go(tmp_path / 'mine') else 1)
-        finally:
-            os._exit(2)
-    assert os.waitpid(pid, 0)[1] == 0
+    in_child(lambda: _remove_all_modes(tmp_path / 'mine'), become_nobody)
 
 
-def _modes_go(top: pathlib.Path) -> bool:
+def _remove_all_modes(top: pathlib.Path) -> None:
     for number, mode in enumerate([0o000, 0o100, 0o200, 0o400, 0o500]):
         place = top / str(number)
         (place / 'a' / 'b').mkdir(parents=True)
@@ -258,7 +250,8 @@ def _modes_go(top: pathlib.Path) -> bool:
         for path in (place / 'a' / 'b', place / 'empty', place / 'a', place):
             path.chmod(mode)
     top.chmod(0)
-    return _tree_removal.remove_tree(top) == [] and not top.exists()
+    assert _tree_removal.remove_tree(top) == []
+    assert not top.exists()
 
 
 @needs_root
@@ -278,17 +271,13 @@ def test_what_belongs_to_others_stays_and_only_that(
         (top / name / 'file').touch()
         os.chown(top / name, 65534, 65534)
     os.chown(top, 65534, 65534)
-    pid = os.fork()
-    if not pid:
-        try:
-            os.setgid(65534)
-            os.setuid(65534)
-            errors = _tree_removal.remove_tree(top)
-            named = {os.path.basename(error.filename) for error in errors}
-            os._exit(0 if named == {'file', 'deep'} else 1)
-        finally:
-            os._exit(2)
-    assert os.waitpid(pid, 0)[1] == 0
+
+    def remove() -> None:
+        errors = _tree_removal.remove_tree(top)
+        named = {os.path.basename(error.filename) for error in errors}
+        assert named == {'file', 'deep'}
+
+    in_child(remove, become_nobody)
     assert [path.name for path in top.iterdir()] == ['foreign']
     assert len(list(foreign.iterdir())) == 2
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
 import threading
 
 import pytest
+from children import in_child
 
 from portalocker import exceptions, wait_counters
 from portalocker.filelock import FileLock, Timeout
@@ -175,16 +175,15 @@ def test_child_waits_for_nothing_and_keeps_the_totals(counter) -> None:
     with counter.guard():
         pass
     guard = counter.guard()
-    with guard:
-        pid = os.fork()
-        if pid == 0:
+
+    def leave() -> None:
+        for _ in range(2):
             reading = counter.snapshot()
+            assert (reading.active, reading.started) == (0, 1)
             guard.__exit__()
-            after = counter.snapshot()
-            good = (reading.active, reading.started) == (0, 1)
-            good = good and (after.active, after.started) == (0, 1)
-            os._exit(0 if good else 1)
-        assert os.waitpid(pid, 0)[1] == 0
+
+    with guard:
+        in_child(leave)
         assert counter.snapshot().active == 1
 
 

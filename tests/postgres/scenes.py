@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
+
+from states import wait_until
 
 LONG = 15.0  # seconds: only ever reached by a failure
 SHORT = 0.05  # seconds: a wait that is meant to end without the lock
-
-
-def wait_until(is_so: Callable[[], object]) -> None:
-    """Wait for a state."""
-    deadline = time.monotonic() + LONG
-    while not is_so():
-        assert time.monotonic() < deadline, 'it never was so'
-        time.sleep(0.002)
 
 
 def in_line(admin: Any) -> list[int]:

@@ -21,9 +21,10 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import children
 import pytest
 from contenders import LONG, SHARED, Contender
-from states import wait_until
+from states import is_locked, wait_until
 
 import portalocker
 from portalocker import (
@@ -85,15 +86,6 @@ class WaitingThread(threading.Thread):
 
 def tickets(path: pathlib.Path) -> list[_owner.LockRow]:
     return [row for row in _owner.lock_rows(str(path)) if row.is_ticket]
-
-
-def is_locked(path: pathlib.Path) -> bool:
-    with open(path) as fh:
-        try:
-            fcntl.flock(fh, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 @contextlib.contextmanager
@@ -657,19 +649,7 @@ def test_on_a_network_file_system_there_is_neither_line_nor_watch(
 def test_a_record_lock_of_another_program_means_waiting_without_a_ticket(
     path: pathlib.Path, parked: threading.Semaphore
 ) -> None:
-    program = (
-        'import fcntl, sys; fh = open(sys.argv[1], "r+"); '
-        'fcntl.lockf(fh, fcntl.LOCK_EX); print("in", flush=True); '
-        'sys.stdin.read()'
-    )
-    with subprocess.Popen(
-        [sys.executable, '-P', '-c', program, path],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as foreign:
-        assert foreign.stdout is not None
-        assert foreign.stdout.readline() == 'in\n'
+    with children.record_locker(path, 'fcntl.LOCK_EX'):
         with held(path) as fd:
             thread = WaitingThread(path)
             assert parked.acquire(timeout=LONG)
@@ -679,7 +659,6 @@ def test_a_record_lock_of_another_program_means_waiting_without_a_ticket(
         thread.lock.release()
         # nor does it keep a newcomer out
         portalocker.Lock(path, timeout=0).acquire().close()
-        foreign.communicate()
 
 
 def test_other_lockers_wait_without_tickets_and_are_woken(

@@ -9,12 +9,12 @@ import importlib.util
 import itertools
 import os
 import pathlib
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
+import children
 import pytest
 from contenders import LONG, Contender
 
@@ -227,23 +227,10 @@ def test_elsewhere_there_are_no_tickets(
 def test_a_record_lock_over_the_whole_file_is_nobody_in_line(
     words: str, line: Line, path: pathlib.Path
 ) -> None:
-    program = (
-        'import fcntl, sys; fh = open(sys.argv[1], "r+"); '
-        f'fcntl.lockf(fh, {words}); print("in", flush=True); '
-        'sys.stdin.read()'
-    )
-    with subprocess.Popen(
-        [sys.executable, '-P', '-c', program, path],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as foreign:
-        assert foreign.stdout is not None
-        assert foreign.stdout.readline() == 'in\n'
+    with children.record_locker(path, words):
         fd = line.open()
         assert not _wakeup_queue.somebody_waits(fd)
         assert take_ticket(fd, os.fstat(fd), 7) is None
-        foreign.communicate()
     ticket = line.take(7)
     assert not ticket.follow()
 
@@ -253,21 +240,8 @@ def test_a_ticket_hidden_by_a_record_lock_does_not_stop_us(
 ) -> None:
     ticket = line.take(7)
     # a record lock may come later, around the tickets that are there
-    program = (
-        'import fcntl, sys; fh = open(sys.argv[1], "r+"); '
-        'fcntl.lockf(fh, fcntl.LOCK_EX, 100, 0); '
-        'print("in", flush=True); sys.stdin.read()'
-    )
-    with subprocess.Popen(
-        [sys.executable, '-P', '-c', program, path],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as foreign:
-        assert foreign.stdout is not None
-        assert foreign.stdout.readline() == 'in\n'
+    with children.record_locker(path, 'fcntl.LOCK_EX, 100, 0'):
         assert not ticket.follow()
-        foreign.communicate()
 
 
 # where sockets are missing

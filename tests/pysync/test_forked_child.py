@@ -4,40 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 import pytest
+from children import in_child
 from crew import SHORT, Crew, until, until_parked
+from states import LONG
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, 'fork'), reason='this system does not fork'
 )
-
-LIMIT = 20  # seconds in which a child ends
-
-
-def in_child(fn: Callable[[], Any]) -> None:
-    """Run `fn` in a forked child, and fail as it fails."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            # a child that waits for ever dies of it
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(LIMIT)
-            fn()
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-            sys.stderr.flush()
-        finally:
-            os._exit(status)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_waiters_of_the_parent_are_forgotten(sync: Any) -> None:
@@ -105,7 +83,7 @@ def test_rw_mutex_with_a_line(sync: Any) -> None:
             assert sync.parked_count(rw) == 0
             if held == 'reader':
                 # nobody is in line any more
-                assert rw.acquire_read(timeout=LIMIT / 2)
+                assert rw.acquire_read(timeout=LONG / 2)
                 rw.release_read()
             side.release()
             for _ in range(2):
@@ -242,7 +220,7 @@ def test_fork_inside_a_callback(sync: Any) -> None:
     try:
         sync.park(key, fork_here)
         if os.getpid() != parent:
-            signal.alarm(LIMIT)
+            signal.alarm(LONG)
             use()
             status = 0
     finally:

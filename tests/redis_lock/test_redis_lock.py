@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from servers import redis_server
+from states import wait_until as eventually
 
 import portalocker
 from portalocker import exceptions, utils
@@ -26,14 +27,6 @@ redis = pytest.importorskip('redis')
 
 LONG = 15.0
 SHARED = portalocker.LockFlags.SHARED
-
-
-def eventually(claim: Callable[[], object]) -> None:
-    """Wait until it is true, however long a loaded machine takes."""
-    deadline = time.monotonic() + LONG
-    while not claim():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 @contextlib.contextmanager
