@@ -248,8 +248,12 @@ class BaseFileLock(
             cancel_check=cancel_check,
         )
 
-    # Takes the lock if it is free; gives what `_wait_for` goes on with
-    _first_try: Any
+    def _first_try(self, may_wait: bool) -> tuple[int, Any]:
+        """Take the lock if it is free; gives what `_wait_for` goes on with."""
+        raise NotImplementedError(
+            f'cannot lock {self._lock_file!r}: {type(self).__name__} does not '
+            'say how; derive from FileLock'
+        )
 
     def _wait_counted(
         self,

@@ -27,7 +27,12 @@ def seconds(name: str, value: Any) -> float:
         raise TypeError(
             f'{name} must be a number of seconds, not {type(value).__name__}'
         )
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(
+            f'{name} is too large to be a number of seconds'
+        ) from None
 
 
 def timeout(value: Any, *, blocking: bool = True) -> float:

@@ -129,7 +129,8 @@ class SoftFileLock(BaseFileLock):
     def _take_away(self, token: str) -> bool:
         """Remove our marker; False where it is not there any more."""
         self._token = None
-        _markers.pop(token, None)
+        if _markers.pop(token, None) is None:  # at the end of this process
+            return True
         return _soft_marker.remove(self._path, token)
 
     @property
@@ -162,6 +163,7 @@ class SoftFileLock(BaseFileLock):
 def _remove_all() -> None:
     """At the end of this process: nobody else would."""
     for token, path in list(_markers.items()):
+        _markers.pop(token, None)
         try:
             _soft_marker.remove(path, token)
         except OSError:  # nobody to tell

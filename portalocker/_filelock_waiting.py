@@ -131,10 +131,8 @@ class Patience:
             wish.check_interval,
             lambda seconds: self._spend(seconds, pause),
         ):
-            if tick and wish.cancel_check is not None and wish.cancel_check():
-                if is_logged():
-                    log(_CANCELLED, lock)
-                raise _filelock_errors.Cancelled(lock.lock_file)
+            if tick:
+                raise_if_cancelled(lock, wish)
             if tick == 1 and is_logged():
                 log(_WAITING, lock, wish.check_interval)
             yield tick
@@ -167,6 +165,14 @@ class Patience:
         )
 
 
+def raise_if_cancelled(lock: Any, wish: Wish) -> None:
+    """Raise `Cancelled` if whoever waits wants the lock no more."""
+    if wish.cancel_check is not None and wish.cancel_check():
+        if is_logged():
+            log(_CANCELLED, lock)
+        raise _filelock_errors.Cancelled(lock.lock_file)
+
+
 def raise_for(
     lock: Any, failure: exceptions.LockException, wish: Wish | None = None
 ) -> NoReturn:
@@ -179,6 +185,8 @@ def raise_for(
     ):
         raise failure
     if isinstance(failure, exceptions.AlreadyLocked):
+        if wish is not None and wish.blocking and not wish.may_wait:
+            raise_if_cancelled(lock, wish)  # asked once, as by every try
         raise _timeout(lock, failure, wish or lock) from None
     cause = failure.__cause__
     if not isinstance(cause, OSError):

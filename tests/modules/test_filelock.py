@@ -8,6 +8,8 @@ import errno
 import os
 import pathlib
 import pickle
+import subprocess
+import sys
 import threading
 import time
 
@@ -166,8 +168,13 @@ def test_cancel_check_ends_the_wait(path, held_elsewhere, caplog) -> None:
     assert (
         'not acquired' not in caplog.text
     )  # it is asked before the first pause
-    with pytest.raises(ZeroDivisionError):
-        FileLock(path).acquire(cancel_check=lambda: 1 / 0)
+    for timeout in (None, 0):
+        with pytest.raises(ZeroDivisionError):
+            FileLock(path).acquire(timeout, cancel_check=lambda: 1 / 0)
+    with pytest.raises(Cancelled):
+        FileLock(path).acquire(0, cancel_check=lambda: True)
+    with pytest.raises(Timeout):  # it is not asked where nobody waits
+        FileLock(path).acquire(blocking=False, cancel_check=lambda: 1 / 0)
     held_elsewhere.set()
     lock = FileLock(path)
     lock.acquire()
@@ -392,6 +399,7 @@ def test_singletons_of_one_path_are_one_object(tmp_path, path) -> None:
         ({'timeout': 'a'}, TypeError),
         ({'timeout': True}, TypeError),
         ({'timeout': float('nan')}, ValueError),
+        ({'timeout': 10**400}, ValueError),
         ({'blocking': 1}, TypeError),
         ({'mode': 0o1777}, ValueError),
         ({'mode': 0o444}, ValueError),
@@ -424,6 +432,8 @@ def test_names_of_either_system_are_there_on_both(path) -> None:
     assert not issubclass(FileLock, there)
     with pytest.raises(NotImplementedError, match='another system'):
         there(path).acquire()
+    with pytest.raises(NotImplementedError, match='derive from FileLock'):
+        BaseFileLock(path).acquire()
     assert filelock.__version__ == portalocker.__version__
     with pytest.raises(AttributeError, match='nonsense'):
         filelock.nonsense  # noqa: B018
@@ -636,3 +646,29 @@ def test_child_leaves_the_soft_lock_of_its_parent_alone(path) -> None:
     with lock:
         in_child(leave_alone)
         assert os.path.exists(path)
+
+
+HELD_AT_THE_END = """
+import builtins, logging, sys
+logging.basicConfig(level='DEBUG', filename=sys.argv[1] + '.log')
+from portalocker import filelock, wait_counters
+wait_counters.enable()
+lock = getattr(filelock, sys.argv[2])(sys.argv[1])
+lock.acquire()
+"""
+
+
+@pytest.mark.parametrize('name', ['FileLock', 'SoftFileLock'])
+@pytest.mark.parametrize(
+    'kept', ['', 'builtins.kept = lock', 'logging.kept = [lock]']
+)
+def test_end_of_a_process_lets_go_without_a_word(path, name, kept) -> None:
+    done = subprocess.run(
+        [sys.executable, '-c', HELD_AT_THE_END + kept, path, name],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ''
+    with getattr(filelock, name)(path, timeout=0):
+        pass
