@@ -511,12 +511,19 @@ def _tell_end(moment: int | None) -> None:
         try:
             end()
         except Exception as error:  # noqa: BLE001
-            logger.warning('cannot tell a sink of the end: %s', error)
+            _warn('cannot tell a sink of the end: %s', error)
 
 
 def _give_up(sink: Sink, error: Exception) -> None:
     remove_sink(sink)
-    logger.warning('cannot tell %r of a wait, it is removed: %s', sink, error)
+    _warn('cannot tell %r of a wait, it is removed: %s', sink, error)
+
+
+def _warn(text: str, *about: object) -> None:
+    try:
+        logger.warning(text, *about)
+    except Exception:  # noqa: BLE001 - a handler of the log that fails
+        pass
 
 
 def _phases(name: str) -> Phases:

@@ -15,6 +15,7 @@ SUMMARY = 'show the wait counters of processes that show them'
 SHOWN, NONE_THERE, FAILED = 0, 1, 2
 
 _WAY_OUT = 'one does after portalocker.exporters.view.show() in it'
+_GONE = FileNotFoundError, ConnectionRefusedError
 _COLUMNS = (
     'active', 'started', 'contended', 'timeouts', 'cancelled', 'errors',
 )  # fmt: skip
@@ -41,11 +42,17 @@ def main(args: argparse.Namespace) -> int:
 
     readings = {}
     failed = False
-    for pid in args.pids or view.processes():
+    try:
+        pids = args.pids or view.processes()
+    except OSError as error:
+        print(f'portalocker counters: {_told(error)}', file=sys.stderr)
+        return FAILED
+    for pid in pids:
         try:
             readings[pid] = view.read(pid)
         except OSError as error:
-            if args.pids:  # one of all may have died without a word
+            # One of all may have died without a word
+            if args.pids or not isinstance(error, _GONE):
                 failed = True
                 print(
                     f'portalocker counters: cannot ask process {pid}: '
@@ -70,7 +77,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _told(error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, _GONE):
         return f'it shows none; {_WAY_OUT}'
     return error.strerror or str(error)
 

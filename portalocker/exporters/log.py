@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 
 from .. import wait_counters
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import types
-    from typing import Self
+from ._until_closed import UntilClosed
 
 __all__ = ['LogRegularly', 'write_log']
 
@@ -41,11 +38,12 @@ def write_log(
         )
 
 
-class LogRegularly:
+class LogRegularly(UntilClosed):
     """Writes the lines every so many seconds, from a thread of its own.
 
     `close()` ends it, as does the end of a `with` block; else the end of the
-    process. A forked child has none.
+    process. A forked child has none. What a handler of the log raises ends
+    nothing.
 
     >>> with LogRegularly(60):
     ...     pass
@@ -69,20 +67,10 @@ class LogRegularly:
 
     def _run(self) -> None:
         while not self._over.wait(self._seconds):
-            write_log(*self._about)
+            with contextlib.suppress(Exception):  # whatever a handler raises
+                write_log(*self._about)
 
     def close(self) -> None:
         """End the thread, and wait for that."""
         self._over.set()
         self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: types.TracebackType | None,
-    ) -> None:
-        self.close()

@@ -7,23 +7,26 @@ True
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
 import sys
 import tempfile
 import threading
+import time
 
-from .. import _after_fork, wait_counters
+from .. import _after_fork, _this_process, wait_counters
+from ._until_closed import UntilClosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import types
-    from typing import Any, Self
+    from typing import Any
 
 __all__ = ['View', 'processes', 'read', 'show']
 
 _LISTEN_SECONDS = 5.0
+_PAUSE_SECONDS = 0.1
 
 
 def _directory() -> str:
@@ -48,34 +51,41 @@ def _local_socket() -> socket.socket:
     return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
 
-class View:
-    """Shows the counters of this process until `close()` or its end."""
+class View(UntilClosed):
+    """Shows the counters of this process until `close()` or its end.
+
+    Of several the last one that began is asked.
+    """
 
     def __init__(self) -> None:
         self._path = os.path.join(_directory(), str(os.getpid()))
+        self._birthplace = _this_process.here
+        self._is_over = threading.Event()
         self._listener = _local_socket()
+        _after_fork.forget_in_child(self)
+        # Under another name until it listens: at its own it answers
+        draft = f'{self._path}.{id(self)}'
         try:
-            try:
-                os.unlink(self._path)  # of a process with our number
-            except FileNotFoundError:
-                pass
-            self._listener.bind(self._path)
+            self._listener.bind(draft)
             self._listener.listen()
+            self._inode = os.stat(draft).st_ino
+            os.rename(draft, self._path)
         except BaseException:
             self._listener.close()
+            _remove(draft)
             raise
-        _after_fork.forget_in_child(self)
         self._thread = threading.Thread(
             target=self._serve, name='portalocker counters', daemon=True
         )
         self._thread.start()
 
     def _serve(self) -> None:
-        while True:
+        while not self._is_over.is_set():
             try:
                 connection, _ = self._listener.accept()
-            except OSError:  # closed
-                return
+            except OSError:  # it is over, or there is no descriptor left
+                self._is_over.wait(_PAUSE_SECONDS)
+                continue
             with connection:
                 connection.settimeout(_LISTEN_SECONDS)
                 try:
@@ -85,8 +95,12 @@ class View:
 
     def close(self) -> None:
         """Show them no more, and wait for the thread to end."""
+        if not self._birthplace.is_here:  # our parent shows them
+            return
+        self._is_over.set()
         try:
-            os.unlink(self._path)
+            if os.stat(self._path).st_ino == self._inode:
+                os.unlink(self._path)
         except FileNotFoundError:
             pass
         # Wakes accept() in the other thread, which close() does not
@@ -94,22 +108,16 @@ class View:
             self._listener.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
-        self._listener.close()
         self._thread.join()
+        self._listener.close()
 
     def _forget_parent(self) -> None:
         self._listener.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_value: BaseException | None,
-        traceback: types.TracebackType | None,
-    ) -> None:
-        self.close()
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _as_json() -> bytes:
@@ -129,10 +137,27 @@ def show() -> View:
 
 
 def processes() -> list[int]:
-    """The processes of this user that show their counters."""
-    return sorted(
-        int(name) for name in os.listdir(_directory()) if name.isdigit()
-    )
+    """The processes of this user that show their counters.
+
+    What those that died left behind is removed.
+    """
+    directory = _directory()
+    found = []
+    for name in filter(str.isdigit, os.listdir(directory)):
+        path = os.path.join(directory, name)
+        try:
+            with _local_socket() as connection:
+                connection.settimeout(0)
+                connection.connect(path)
+        except ConnectionRefusedError:  # nobody listens, and nobody will
+            _remove(path)
+        except FileNotFoundError:
+            pass
+        except OSError:  # it has no time at this moment
+            found.append(int(name))
+        else:
+            found.append(int(name))
+    return sorted(found)
 
 
 def read(pid: int) -> dict[str, dict[str, Any]]:
@@ -140,11 +165,19 @@ def read(pid: int) -> dict[str, dict[str, Any]]:
 
     Waits some seconds at most. Raises `OSError` where it shows none.
     """
+    until = time.monotonic() + _LISTEN_SECONDS
     with _local_socket() as connection:
         connection.settimeout(_LISTEN_SECONDS)
         connection.connect(os.path.join(_directory(), str(pid)))
         chunks = []
         while chunk := connection.recv(65536):
             chunks.append(chunk)
-    answer: dict[str, dict[str, Any]] = json.loads(b''.join(chunks))
+            connection.settimeout(max(0.001, until - time.monotonic()))
+    try:
+        answer: dict[str, dict[str, Any]] = json.loads(b''.join(chunks))
+    except ValueError as error:
+        raise ConnectionError(
+            f'cannot read the counters of process {pid}: it ended in the '
+            'middle of its answer'
+        ) from error
     return answer

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import logging
 import os
+import signal
+import subprocess
 import sys
+import tempfile
 import types
+from collections.abc import Iterator
 
 import pytest
 from children import in_child
@@ -171,8 +177,156 @@ def test_process_that_shows_nothing_is_told(capsys) -> None:
 
 def test_child_does_not_show_the_counters_of_its_parent() -> None:
     def is_closed() -> None:
+        shown.close()
         assert shown._listener.fileno() < 0
 
     with view.show() as shown:
         in_child(is_closed)
         assert view.read(os.getpid()) is not None
+
+
+def test_end_of_one_view_does_not_end_another() -> None:
+    with view.show():
+        with view.show():
+            pass
+        first = view.show()
+        with view.show():
+            first.close()
+            assert view.read(os.getpid()) is not None
+
+
+def test_view_goes_on_after_a_failure_of_the_system(monkeypatch) -> None:
+    failures = [OSError(errno.EMFILE, 'no descriptor is left')]
+    with view.show() as shown:
+        listener = shown._listener
+
+        class Listener:
+            def accept(self) -> object:
+                if failures:
+                    raise failures.pop()
+                return listener.accept()
+
+            def __getattr__(self, name: str) -> object:
+                return getattr(listener, name)
+
+        monkeypatch.setattr(shown, '_listener', Listener())
+        for _ in range(2):  # the first is heard by the real one
+            assert view.read(os.getpid()) is not None
+        assert not failures
+
+
+SHOWS = """
+import sys
+from portalocker import wait_counters
+from portalocker.exporters import view
+shown = view.show()
+for name in sys.argv[1:]:
+    with wait_counters.WaitCounter(name).guard():
+        pass
+print('shown', flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def showing(*names: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, '-c', SHOWS, *names],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == 'shown\n'
+        yield process
+        process.kill()
+
+
+def counters(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, '-m', 'portalocker', 'counters',
+         *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def test_command_asks_all_processes_but_the_dead() -> None:
+    with showing('a') as first, showing('b', 'b') as second:
+        answer = counters('--json')
+        told = json.loads(answer.stdout)
+        assert answer.returncode == 0
+        assert told[str(first.pid)]['a']['started'] == 1
+        assert told[str(second.pid)]['b']['started'] == 2
+        dead = first.pid
+        first.kill()
+        first.wait()
+        answer = counters(dead)
+        assert answer.returncode == 2
+        assert f'cannot ask process {dead}: it shows none' in answer.stderr
+        answer = counters()
+        assert (answer.returncode, answer.stderr) == (0, '')
+        assert f'process {second.pid}\n' in answer.stdout
+        assert f'process {dead}\n' not in answer.stdout
+    left = os.listdir(view._directory())
+    assert str(dead) not in left
+    assert view.processes() == []
+    assert counters().returncode == 1
+
+
+def test_process_that_stands_still_is_told(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(view, '_LISTEN_SECONDS', 0.05)
+    with showing('a') as process:
+        process.send_signal(signal.SIGSTOP)
+        with pytest.raises(SystemExit) as ended:
+            __main__.main(['counters'])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert f'cannot ask process {process.pid}: timed out' in told
+
+
+def test_answer_that_breaks_off_is_told(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(view, '_as_json', lambda: b'{"a": {"started"')
+    with view.show(), pytest.raises(SystemExit) as ended:
+        __main__.main(['counters', str(os.getpid())])
+    assert ended.value.code == 2
+    assert 'in the middle of its answer' in capsys.readouterr().err
+
+
+def test_directory_of_somebody_else_is_refused(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    view._directory()
+    (theirs,) = tmp_path.iterdir()
+    theirs.chmod(0o755)
+    with pytest.raises(SystemExit) as ended:
+        __main__.main(['counters'])
+    assert ended.value.code == 2
+    assert 'is not a directory of ours alone' in capsys.readouterr().err
+
+
+def test_handler_of_the_log_that_fails_breaks_no_lock(
+    tmp_path, monkeypatch
+) -> None:
+    class Failing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise ZeroDivisionError
+
+    def sink(name: str) -> object:
+        raise ZeroDivisionError
+
+    logger = logging.getLogger('portalocker.wait_counters')
+    handler = Failing()
+    logger.addHandler(handler)
+    wait_counters.add_sink(sink)  # type: ignore[arg-type]
+    wait_counters.enable()
+    try:
+        with FileLock(tmp_path / 'lock') as lock:
+            pass
+    finally:
+        wait_counters.disable()
+        logger.removeHandler(handler)
+    assert not lock.is_locked
+    assert sink not in wait_counters._sinks
