@@ -1,7 +1,7 @@
 """FileLock: re-entrant and counted, for programs written for `filelock`.
 
 `from portalocker.filelock import FileLock, Timeout` replaces the import from
-the library of that name; docs/how_to/migrate.rst tells what differs.
+the library of that name; docs/migrate/from_filelock.rst tells what differs.
 
 >>> import os, tempfile
 >>> path = os.path.join(tempfile.mkdtemp(), 'cache.lock')

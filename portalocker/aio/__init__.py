@@ -14,7 +14,17 @@ loop to others and uses no thread; a lock is held by the task that took it.
 
 from __future__ import annotations
 
-from ._atomic import open_atomic
+try:
+    from ._atomic import open_atomic
+except ModuleNotFoundError as error:
+    if error.name != 'anyio':
+        raise
+    raise ModuleNotFoundError(
+        'cannot lock in an event loop: anyio is not installed; '
+        'pip install "portalocker[aio]"',
+        name='anyio',
+    ) from error
+
 from ._file_lock import AcquireReturnProxy, FileLock
 from ._locks import Lock, ReadSide, ReadWriteLock, RLock, WriteSide
 from ._semaphores import BoundedSemaphore, NamedBoundedSemaphore

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -72,9 +74,9 @@ class Collector:
 
 def buckets(waits: wait_counters.Waits) -> list[tuple[str, float]]:
     """The histogram as Prometheus has it: how many took at most so long."""
-    found: list[tuple[str, float]] = []
-    for power in range(_FIRST, _LAST + 1):
-        count = sum(waits.histogram[: power + 1])
-        found.append((repr(2**power / 1e9), count))
-    found.append(('+Inf', sum(waits.histogram)))
-    return found
+    counts = list(itertools.accumulate(waits.histogram))
+    found: list[tuple[str, float]] = [
+        (repr(2**power / 1e9), counts[power])
+        for power in range(_FIRST, _LAST + 1)
+    ]
+    return [*found, ('+Inf', counts[-1])]

@@ -286,6 +286,23 @@ def test_decorated_coroutine_holds_while_it_runs(path) -> None:
     assert pickle.loads(pickle.dumps(lock)).lock_file == path
 
 
+def test_coroutine_without_anyio_is_refused_in_words(path) -> None:
+    program = (
+        'import sys; sys.modules["anyio"] = None\n'
+        'from portalocker.filelock import FileLock\n'
+        'async def body(): pass\n'
+        'FileLock(sys.argv[1])(body)'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', program, path],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert 'ModuleNotFoundError: cannot lock in an event loop' in done.stderr
+    assert 'pip install "portalocker[aio]"' in done.stderr
+
+
 def test_child_starts_released_and_parent_keeps_its_lock(path) -> None:
     lock = FileLock(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import signal
 import threading
@@ -9,6 +10,7 @@ import threading
 import pytest
 from children import in_child
 
+import portalocker
 from portalocker import exceptions, wait_counters
 from portalocker.filelock import FileLock, Timeout
 from portalocker.wait_counters import WaitCounter, snapshot
@@ -258,6 +260,42 @@ def test_release_that_fails_does_not_end_the_region(lock, monkeypatch) -> None:
     lock.release()
     assert phase(lock, 'region').active == 0
     assert phase(lock, 'region').started == 1
+
+
+def test_file_system_without_locks_is_an_error_without_a_region(
+    lock, monkeypatch
+) -> None:
+    def no_locks(fd: int, flags: int) -> None:
+        raise OSError(errno.ENOSYS, 'not implemented')
+
+    class Rebased(FileLock):
+        """A subclass with counters of its own, as PyTorch has one."""
+
+        def __enter__(self):
+            return super().__enter__()
+
+        def __exit__(self, *exc_info):
+            super().__exit__(*exc_info)
+
+    rebased = Rebased(lock.lock_file)
+    rebased.counter_name = lock.counter_name
+    with monkeypatch.context() as patch:
+        patch.setattr(portalocker.portalocker, '_flock', no_locks)
+        patch.setattr(portalocker.portalocker, 'LOCKER', no_locks)
+        with pytest.raises(NotImplementedError), rebased:
+            raise AssertionError
+    assert type(rebased) is Rebased
+    assert not rebased.is_locked
+    assert phase(lock, 'enter').errors == 1
+    assert phase(lock, 'region').started == 0
+    with rebased:  # nothing was left behind
+        assert phase(lock, 'region').active == 1
+
+
+def test_release_of_what_is_not_held_is_not_counted(lock) -> None:
+    lock.__exit__(None, None, None)
+    lock.release(force=True)
+    assert f'{lock.counter_name}.exit' not in snapshot()
 
 
 def test_forced_release_ends_the_region_at_once(lock) -> None:
