@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import os
 import queue
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from locks import (
@@ -25,127 +27,44 @@ OBJECT_HAS_ONE_PLACE = 'one object holds one place: AlreadyActive'
 SAME_PROCESS = 'these locks belong to the process'
 
 
-@law()
-def test_second_process_enters_only_after_first_left(
-    kind, path, stage, witness
-) -> None:
-    def first(line) -> None:
-        lock = kind.rival(path)
-        lock.acquire()
-        witness.enter('first')
-        line.say('in')
-        line.hear()
-        witness.leave('first')
-        lock.release()
+def latecomer(make: Callable[[], Any], witness: Any) -> Callable[[Any], None]:
+    """Who comes while the first one is in, says that it waits, and enters."""
 
-    def second(line) -> None:
-        lock = announce_wait(kind.make(path), lambda: line.say('waits'))
+    def body(line: Any) -> None:
+        lock = announce_wait(make(), lambda: line.say('waits'))
         lock.acquire()
         witness.enter('second')
         witness.leave('second')
         lock.release()
 
-    holder = stage.process(first)
-    holder.expect('in')
-    waiter = stage.process(second)
+    return body
+
+
+def leaves_before(waiter: Any, lock: Any, witness: Any) -> None:
+    """The first one, who holds `lock`, leaves; then `waiter` is through."""
     waiter.expect('waits')
-    holder.tell()
+    witness.leave('first')
+    lock.release()
     waiter.finish()
-    holder.finish()
     assert witness.journal() == [
         'first in', 'first out', 'second in', 'second out',
     ]  # fmt: skip
 
 
 @law()
-def test_rival_enters_only_after_holder_left(
-    kind, path, stage, witness
-) -> None:
-    def second(line) -> None:
-        lock = announce_wait(kind.rival(path), lambda: line.say('waits'))
-        lock.acquire()
-        witness.enter('rival')
-        witness.leave('rival')
-        lock.release()
-
-    lock = kind.make(path)
-    lock.acquire()
-    witness.enter('holder')
-    waiter = stage.process(second)
-    waiter.expect('waits')
-    witness.leave('holder')
-    lock.release()
-    waiter.finish()
-    assert witness.journal() == [
-        'holder in', 'holder out', 'rival in', 'rival out',
-    ]  # fmt: skip
-
-
-@law(readers='readers are inside together')
-def test_one_process_at_a_time(kind, path, stage, witness) -> None:
-    def body(line) -> None:
-        line.hear()
-        lock = kind.make(path)
-        for _ in range(ROUNDS):
-            lock.acquire()
-            witness.enter()
-            witness.leave()
-            lock.release()
-
-    processes = [stage.process(body) for _ in range(3)]
-    for process in processes:
-        process.tell()
-    for process in processes:
-        process.finish()
-    assert len(witness.journal()) == 2 * len(processes) * ROUNDS
-
-
-@law(readers='readers are inside together', of_process=SAME_PROCESS)
-def test_one_thread_at_a_time_with_an_object_each(
-    kind, path, stage, witness
-) -> None:
-    def body(line) -> None:
-        line.hear()
-        lock = kind.make(path)
-        for _ in range(ROUNDS):
-            lock.acquire()
-            witness.enter()
-            witness.leave()
-            lock.release()
-
-    threads = [stage.thread(body) for _ in range(3)]
-    for thread in threads:
-        thread.tell()
-    for thread in threads:
-        thread.finish()
-    assert len(witness.journal()) == 2 * len(threads) * ROUNDS
-
-
-@law(
-    readers='readers are inside together',
-    semaphores=OBJECT_HAS_ONE_PLACE,
-    lockf=SAME_PROCESS,
+@pytest.mark.parametrize(
+    ('first', 'second'), [('rival', 'make'), ('make', 'rival')]
 )
-def test_one_thread_at_a_time_with_one_object(
-    kind, path, stage, witness
+def test_second_process_enters_only_after_first_left(
+    kind, path, stage, witness, first, second
 ) -> None:
-    lock = kind.make(path)
-
-    def body(line) -> None:
-        line.hear()
-        for _ in range(ROUNDS):
-            lock.acquire()
-            witness.enter()
-            witness.leave()
-            lock.release()
-
-    threads = [stage.thread(body) for _ in range(3)]
-    for thread in threads:
-        thread.tell()
-    for thread in threads:
-        thread.finish()
-    assert len(witness.journal()) == 2 * len(threads) * ROUNDS
-    assert handle(lock) is None
+    lock = getattr(kind, first)(path)
+    lock.acquire()
+    witness.enter('first')
+    waiter = stage.process(
+        latecomer(lambda: getattr(kind, second)(path), witness)
+    )
+    leaves_before(waiter, lock, witness)
 
 
 @law(
@@ -157,23 +76,57 @@ def test_second_thread_enters_one_object_only_after_first_left(
     kind, path, stage, witness
 ) -> None:
     lock = kind.make(path)
+    lock.acquire()
+    witness.enter('first')
+    waiter = stage.thread(latecomer(lambda: lock, witness))
+    leaves_before(waiter, lock, witness)
 
-    def second(line) -> None:
-        with lock:
-            witness.enter('second')
-            witness.leave('second')
 
-    parked: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    with lock:
-        witness.enter('first')
-        announce_wait(lock, lambda: parked.put(True))
-        thread = stage.thread(second)
-        parked.get(timeout=LONG)
-        witness.leave('first')
-    thread.finish()
-    assert witness.journal() == [
-        'first in', 'first out', 'second in', 'second out',
-    ]  # fmt: skip
+def contend(
+    start: Callable[..., Any], make: Callable[[], Any], witness: Any
+) -> None:
+    """Three begin at once and come again and again; each is in alone."""
+
+    def body(line: Any) -> None:
+        line.hear()
+        lock = make()
+        for _ in range(ROUNDS):
+            lock.acquire()
+            witness.enter()
+            witness.leave()
+            lock.release()
+
+    actors = [start(body) for _ in range(3)]
+    for actor in actors:
+        actor.tell()
+    for actor in actors:
+        actor.finish()
+    assert len(witness.journal()) == 2 * len(actors) * ROUNDS
+
+
+@law(readers='readers are inside together')
+def test_one_process_at_a_time(kind, path, stage, witness) -> None:
+    contend(stage.process, lambda: kind.make(path), witness)
+
+
+@law(readers='readers are inside together', of_process=SAME_PROCESS)
+def test_one_thread_at_a_time_with_an_object_each(
+    kind, path, stage, witness
+) -> None:
+    contend(stage.thread, lambda: kind.make(path), witness)
+
+
+@law(
+    readers='readers are inside together',
+    semaphores=OBJECT_HAS_ONE_PLACE,
+    lockf=SAME_PROCESS,
+)
+def test_one_thread_at_a_time_with_one_object(
+    kind, path, stage, witness
+) -> None:
+    lock = kind.make(path)
+    contend(stage.thread, lambda: lock, witness)
+    assert handle(lock) is None
 
 
 @law(

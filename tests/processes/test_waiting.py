@@ -549,44 +549,12 @@ def test_without_the_best_way_everybody_gets_in_one_at_a_time(
     assert _owner.lock_rows(str(path)) == ()
 
 
-@pytest.mark.usefixtures('fresh_rooms')
-@pytest.mark.parametrize('missing', [no_sockets, no_new_sockets])
-def test_without_sockets_the_line_is_kept_by_inotify_and_looks(
-    missing: Callable[[pytest.MonkeyPatch], None],
+def enter_in_turn(
     path: pathlib.Path,
     parked: threading.Semaphore,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    missing(monkeypatch)
-    order: list[int] = []
-
-    def come_and_go(n: int) -> None:
-        with portalocker.Lock(path, timeout=LONG, check_interval=3600):
-            order.append(n)
-
-    with held(path) as fd:
-        threads = []
-        for n in range(3):
-            thread = threading.Thread(target=come_and_go, args=(n,))
-            thread.start()
-            threads.append(thread)
-            assert parked.acquire(timeout=LONG)
-        os.close(fd)
-        for thread in threads:
-            thread.join(LONG / 2)
-            assert not thread.is_alive(), 'it was not woken'
-    assert order == [0, 1, 2]
-
-
-@pytest.mark.usefixtures('fresh_rooms')
-@pytest.mark.parametrize('missing', [no_tickets])
-def test_without_tickets_waiters_are_woken_in_any_order(
-    missing: Callable[[pytest.MonkeyPatch], None],
-    path: pathlib.Path,
-    parked: threading.Semaphore,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    missing(monkeypatch)
+    look: Callable[[], object],
+) -> list[int]:
+    """Three wait; `look`; then they come in, in the order that is returned."""
     entered: list[int] = []
 
     def come_and_go(n: int) -> None:
@@ -600,11 +568,41 @@ def test_without_tickets_waiters_are_woken_in_any_order(
             thread.start()
             threads.append(thread)
             assert parked.acquire(timeout=LONG)
-        assert tickets(path) == []
+        look()
         os.close(fd)
         for thread in threads:
             thread.join(LONG / 2)
             assert not thread.is_alive(), 'it was not woken'
+    return entered
+
+
+@pytest.mark.usefixtures('fresh_rooms')
+@pytest.mark.parametrize('missing', [no_sockets, no_new_sockets])
+def test_without_sockets_the_line_is_kept_by_inotify_and_looks(
+    missing: Callable[[pytest.MonkeyPatch], None],
+    path: pathlib.Path,
+    parked: threading.Semaphore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    missing(monkeypatch)
+    order = enter_in_turn(path, parked, lambda: None)
+    assert order == [0, 1, 2]
+
+
+@pytest.mark.usefixtures('fresh_rooms')
+@pytest.mark.parametrize('missing', [no_tickets])
+def test_without_tickets_waiters_are_woken_in_any_order(
+    missing: Callable[[pytest.MonkeyPatch], None],
+    path: pathlib.Path,
+    parked: threading.Semaphore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    missing(monkeypatch)
+
+    def stands_in_no_line() -> None:
+        assert tickets(path) == []
+
+    entered = enter_in_turn(path, parked, stands_in_no_line)
     assert sorted(entered) == [0, 1, 2]
 
 
