@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import os
     import types
     from collections.abc import Callable
-    from typing import Any, Literal, Self, Union
+    from typing import Any, Literal, NoReturn, Self, Union
 
     Path = Union[str, os.PathLike[str]]
 
@@ -248,12 +248,14 @@ class BaseFileLock(
             cancel_check=cancel_check,
         )
 
-    def _first_try(self, may_wait: bool) -> tuple[int, Any]:
-        """Take the lock if it is free; gives what `_wait_for` goes on with."""
+    def _know_no_way(self, may_wait: bool) -> NoReturn:
         raise NotImplementedError(
             f'cannot lock {self._lock_file!r}: {type(self).__name__} does not '
             'say how; derive from FileLock'
         )
+
+    # Takes the lock if it is free; gives what `_wait_for` goes on with
+    _first_try: Any = _know_no_way
 
     def _wait_counted(
         self,
