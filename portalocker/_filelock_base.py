@@ -56,6 +56,13 @@ class AcquireReturnProxy:
 _new_proxy = AcquireReturnProxy.__new__
 
 
+def _know_no_way(lock: BaseFileLock, may_wait: bool) -> NoReturn:
+    raise NotImplementedError(
+        f'cannot lock {lock.lock_file!r}: {type(lock).__name__} does not '
+        'say how; derive from FileLock'
+    )
+
+
 class BaseFileLock(
     _filelock_options.Settings, metaclass=_filelock_options.SingletonMeta
 ):
@@ -246,12 +253,6 @@ class BaseFileLock(
             options.poll_interval(poll_interval),
             blocking=blocking,
             cancel_check=cancel_check,
-        )
-
-    def _know_no_way(self, may_wait: bool) -> NoReturn:
-        raise NotImplementedError(
-            f'cannot lock {self._lock_file!r}: {type(self).__name__} does not '
-            'say how; derive from FileLock'
         )
 
     # Takes the lock if it is free; gives what `_wait_for` goes on with
