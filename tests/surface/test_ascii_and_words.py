@@ -19,6 +19,11 @@ REGISTRY = re.compile(
     r'pypi[.](?:org|io|python)|pythonhosted[.]|(?:extra-)?index-url\b',
     re.IGNORECASE,
 )
+#: a file of this repository that a text sends its reader to
+CITED_FILE = re.compile(
+    r'(?<![\w./-])(?:docs|tests|benchmarks|examples|portalocker)'
+    r'/[\w./-]*\.(?:py|rst|md|sh)\b'
+)
 
 
 def texts() -> list[tuple[pathlib.Path, str]]:
@@ -68,6 +73,15 @@ def test_no_text_names_a_package_registry() -> None:
     assert not matches(REGISTRY), listed(matches(REGISTRY))
 
 
+def test_files_that_texts_cite_exist() -> None:
+    gone = [
+        cited
+        for cited in matches(CITED_FILE)
+        if not (ROOT / cited.rpartition(' ')[2]).exists()
+    ]
+    assert not gone, listed(gone)
+
+
 @pytest.mark.parametrize(
     ('pattern', 'text', 'found'),
     [
@@ -78,6 +92,8 @@ def test_no_text_names_a_package_registry() -> None:
         (REGISTRY, 'https://pypi' + '.org/simple', True),
         (REGISTRY, 'files.pythonhosted' + '.org', True),
         (REGISTRY, 'the package index', False),
+        (CITED_FILE, 'see docs/reference/types.rst.', True),
+        (CITED_FILE, 'see its/docs/page.rst', False),
     ],
 )
 def test_patterns_find_what_they_name(
