@@ -234,6 +234,30 @@ def announce_wait(lock: Any, announce: Callable[[], object]) -> Any:
     return lock
 
 
+def hold_until_told(make: Callable[[], Any]) -> Callable[[Any], None]:
+    """What an actor does that holds a lock; it says 'in'."""
+
+    def body(line: Any) -> None:
+        lock = make()
+        lock.acquire()
+        line.say('in')
+        line.hear()
+        lock.release()
+
+    return body
+
+
+def wait_and_leave(make: Callable[[], Any]) -> Callable[[Any], None]:
+    """What an actor does that comes into a lock; it says 'waits' before."""
+
+    def body(line: Any) -> None:
+        lock = announce_wait(make(), lambda: line.say('waits'))
+        lock.acquire()
+        lock.release()
+
+    return body
+
+
 def _announce_pause(lock: Any, announce: Callable[[], object]) -> None:
     usual = lock._attempts
 

@@ -12,7 +12,7 @@ import sys
 import warnings
 
 import pytest
-from locks import LONG, SHORT, announce_wait, hold, law
+from locks import LONG, SHORT, announce_wait, hold, law, wait_and_leave
 
 import portalocker
 
@@ -230,10 +230,7 @@ def test_waiter_enters_when_the_holder_is_killed(
         line.say('in')
         line.hear()
 
-    def waiter(line) -> None:
-        lock = announce_wait(kind.make(path), lambda: line.say('waits'))
-        lock.acquire()
-        lock.release()
+    waiter = wait_and_leave(lambda: kind.make(path))
 
     holding = stage.process(holder)
     holding.expect('in')
@@ -248,10 +245,7 @@ def test_waiter_enters_when_the_holder_is_killed(
 def test_second_in_line_enters_when_the_first_is_killed(
     kind, path, stage
 ) -> None:
-    def waiter(line) -> None:
-        lock = announce_wait(kind.make(path), lambda: line.say('waits'))
-        lock.acquire()
-        lock.release()
+    waiter = wait_and_leave(lambda: kind.make(path))
 
     lock = kind.rival(path)
     lock.acquire()

@@ -15,9 +15,11 @@ from locks import (
     announce_wait,
     handle,
     hold,
+    hold_until_told,
     law,
     open_descriptors,
     try_to_hold,
+    wait_and_leave,
 )
 
 import portalocker
@@ -173,10 +175,7 @@ def test_lock_of_a_killed_parent_whose_child_lives_wakes_the_waiter(
         child = leave_child_behind(line)
         os.waitpid(child, 0)
 
-    def waiter(line) -> None:
-        lock = announce_wait(kind.make(path), lambda: line.say('waits'))
-        lock.acquire()
-        lock.release()
+    waiter = wait_and_leave(lambda: kind.make(path))
 
     first = kind.make(path)
     first.acquire()
@@ -195,12 +194,7 @@ def test_lock_of_a_killed_parent_whose_child_lives_wakes_the_waiter(
 def test_waiter_copied_into_a_child_blocks_nobody(
     kind, path, stage, can_enter
 ) -> None:
-    def holder(line) -> None:
-        lock = kind.rival(path)
-        lock.acquire()
-        line.say('in')
-        line.hear()
-        lock.release()
+    holder = hold_until_told(lambda: kind.rival(path))
 
     def waiter(line) -> None:
         lock = announce_wait(kind.make(path), lambda: line.say('waits'))

@@ -13,6 +13,7 @@ from locks import (
     hold,
     law,
     open_descriptors,
+    wait_and_leave,
 )
 
 import portalocker
@@ -136,10 +137,7 @@ def test_handle_closed_by_a_holder_that_had_waited_lets_the_next_in(
             portalocker.unlock(fh)
         line.hear()
 
-    def second(line) -> None:
-        lock = announce_wait(kind.make(path), lambda: line.say('waits'))
-        lock.acquire()
-        lock.release()
+    second = wait_and_leave(lambda: kind.make(path))
 
     lock = kind.rival(path)
     lock.acquire()

@@ -6,7 +6,15 @@ import os
 import signal
 
 import pytest
-from locks import NO_LINE, announce_wait, handle, law, open_descriptors
+from locks import (
+    NO_LINE,
+    announce_wait,
+    handle,
+    hold_until_told,
+    law,
+    open_descriptors,
+    wait_and_leave,
+)
 
 from portalocker import _owner
 
@@ -49,10 +57,7 @@ def test_interrupt_ends_the_wait_and_leaves_nothing(
         lock.acquire()
         lock.release()
 
-    def other(line) -> None:
-        lock = announce_wait(kind.make(path), lambda: line.say('waits'))
-        lock.acquire()
-        lock.release()
+    other = wait_and_leave(lambda: kind.make(path))
 
     others = [stage.process(other) for _ in range(in_line)]
     for process in others:
@@ -171,12 +176,7 @@ def test_stopped_waiter_does_not_block_those_behind_it(
 
 @law()
 def test_stopped_holder_keeps_its_lock(kind, path, stage, can_enter) -> None:
-    def body(line) -> None:
-        lock = kind.rival(path)
-        lock.acquire()
-        line.say('in')
-        line.hear()
-        lock.release()
+    body = hold_until_told(lambda: kind.rival(path))
 
     holder = stage.process(body)
     holder.expect('in')

@@ -7,7 +7,7 @@ import pathlib
 import pickle
 
 import pytest
-from locks import SHORT, handle, law, try_to_hold
+from locks import SHORT, handle, hold_until_told, law, try_to_hold
 
 import portalocker
 from portalocker import _owner
@@ -19,13 +19,7 @@ NOT_NAMED = 'the system does not name who holds an OFD lock'
 @pytest.fixture
 def held(kind, path, stage):
     """A process that holds the lock until it is told otherwise."""
-
-    def body(line) -> None:
-        lock = kind.rival(path)
-        lock.acquire()
-        line.say('in')
-        line.hear()
-        lock.release()
+    body = hold_until_told(lambda: kind.rival(path))
 
     holder = stage.process(body)
     holder.expect('in')

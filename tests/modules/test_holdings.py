@@ -135,6 +135,48 @@ def test_whoever_acquired_takes_nothing_from_others(
     assert holdings.any_handle() is mine.fh
 
 
+def test_a_hold_that_is_forgotten_leaves_those_of_others(
+    mine: _holdings.Holding,
+) -> None:
+    holdings = _holdings.Holdings()
+    theirs = _holdings.Holding(io.StringIO(), None)
+    holdings.put(mine)
+    in_another_thread(lambda: holdings.put(theirs))
+    holdings.forget(theirs)
+    assert list(holdings.values()) == [mine]
+    holdings.forget(theirs)
+    holdings.forget(mine)
+    assert not holdings
+
+
+def test_whoever_acquired_releases_its_own_hold_only(
+    mine: _holdings.Holding,
+) -> None:
+    holdings = _holdings.Holdings()
+    theirs = _holdings.Holding(io.StringIO(), None)
+    in_another_thread(lambda: holdings.put(theirs))
+    assert holdings.to_release() is theirs
+    holdings.put(mine)
+    assert holdings.to_release() is mine
+    holdings.forget(mine)
+    assert holdings.to_release() is None
+    assert list(holdings.values()) == [theirs], 'nothing was taken out'
+
+
+def test_a_thread_acts_as_another_claimant_for_one_block(
+    mine: _holdings.Holding,
+) -> None:
+    myself = _holdings.current_claimant()
+    other = _holdings.Claimant()
+    holdings = _holdings.Holdings()
+    with _holdings.ActingAs(other):
+        assert _holdings.current_claimant() is other
+        holdings.put(mine)
+    assert _holdings.current_claimant() is myself
+    assert holdings.own() is None
+    assert holdings[other] is mine
+
+
 def test_few_users_are_remembered() -> None:
     holdings = _holdings.Holdings()
     for _ in range(3):
