@@ -138,15 +138,16 @@ class Holdings(dict[Claimant, Holding]):
 
         Its own; another's where it never acquired for itself.
         """
-        own = self.get(current_claimant())
-        if own is None and current_claimant() not in self._users:
+        claimant = self.claimant()
+        own = self.get(claimant)
+        if own is None and claimant not in self._users:
             return next(iter(list(self.values())), None)
         return own
 
     def forget(self, holding: Holding) -> None:
         """Take out a hold that ended, whoever's it was."""
-        for claimant, found in list(self.items()):
-            if found is holding and self.get(claimant) is holding:
+        for claimant in list(self):
+            if self.get(claimant) is holding:
                 del self[claimant]
 
     def take_from_another(self) -> Holding | None:

@@ -177,6 +177,30 @@ def test_a_thread_acts_as_another_claimant_for_one_block(
     assert holdings[other] is mine
 
 
+def test_a_child_that_forgot_all_has_never_acquired(
+    mine: _holdings.Holding,
+) -> None:
+    holdings = _holdings.Holdings()
+    holdings.put(mine)
+    assert holdings.forget_all() == [mine]
+    assert not holdings
+    in_another_thread(lambda: holdings.put(mine))
+    assert holdings.take_from_another() is mine
+
+
+def test_holds_are_over_when_every_handle_is_closed(
+    mine: _holdings.Holding,
+) -> None:
+    holdings = _holdings.Holdings()
+    theirs = _holdings.Holding(io.StringIO(), None)
+    holdings.put(mine)
+    in_another_thread(lambda: holdings.put(theirs))
+    mine.fh.close()
+    assert not holdings.are_over()
+    theirs.fh.close()
+    assert holdings.are_over()
+
+
 def test_few_users_are_remembered() -> None:
     holdings = _holdings.Holdings()
     for _ in range(3):

@@ -21,7 +21,7 @@ import pytest
 from states import is_locked
 
 import portalocker
-from portalocker import Holder, LockFlags, utils
+from portalocker import Holder, LockFlags, _holdings, utils
 from portalocker import portalocker as module
 from portalocker.exceptions import AlreadyLocked, LockException
 
@@ -843,6 +843,28 @@ def test_shared_holds_of_threads_are_counted_separately(
     lock.release()
     assert is_locked(path)
     in_another_thread(lock.release)
+    assert lock.fh is None
+    assert not is_locked(path)
+
+
+@pytest.mark.parametrize(
+    'kind', [portalocker.Lock, portalocker.TemporaryFileLock]
+)
+def test_a_block_that_cannot_be_entered_holds_nothing(
+    kind: type[portalocker.Lock],
+    path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A signal handler raises between acquire() and the block."""
+
+    def interrupt(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    lock = kind(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(_holdings.Holdings, 'enter', interrupt)
+        with pytest.raises(KeyboardInterrupt), lock:
+            pytest.fail('the block ran')
     assert lock.fh is None
     assert not is_locked(path)
 

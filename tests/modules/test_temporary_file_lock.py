@@ -52,6 +52,21 @@ def test_it_is_a_lock_with_fixed_modes(path: pathlib.Path) -> None:
     assert lock.filename == str(path)
 
 
+def test_what_could_not_be_removed_later_is_not_held(
+    path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    lock = portalocker.TemporaryFileLock(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(_removal, 'Remains', interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            lock.acquire()
+    assert lock.fh is None
+    assert not path.exists()
+
+
 def test_the_file_is_there_exactly_while_it_is_held(
     path: pathlib.Path,
 ) -> None:
