@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 
+HOST = '127.0.0.1'
 LEASE_SECONDS = 1.0
 # There is no such thing on Windows, nor a Valkey
 STOP, CONTINUE = (getattr(signal, name, 0) for name in ('SIGSTOP', 'SIGCONT'))
@@ -33,7 +34,7 @@ def work(port: str, path: str) -> None:
     import portalocker
     from portalocker import fencing
 
-    client = redis.Redis(port=int(port))
+    client = redis.Redis(HOST, int(port))
     lock = portalocker.RedisLock(
         *('reports', client), timeout=30, lease=LEASE_SECONDS
     )
@@ -84,6 +85,8 @@ class Actor:
         """Wait until it has done so: when that was, and what came of it."""
         assert self.process.stdout is not None
         at, _, text = self.process.stdout.readline().partition(' ')
+        if not at:
+            sys.exit(f'process {self.name} ended: {self.process.wait()}')
         return int(at), text.strip()
 
     def does(self, word: str) -> tuple[int, str]:
@@ -120,7 +123,7 @@ def run(port: int, path: pathlib.Path) -> bool:
 
     import portalocker
 
-    watched = portalocker.RedisLock('reports', redis.Redis(port=port))
+    watched = portalocker.RedisLock('reports', redis.Redis(HOST, port))
     story = Story()
     b = Actor('B', port, path)
     as_promised = True

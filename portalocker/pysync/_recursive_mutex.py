@@ -57,6 +57,11 @@ class RecursiveMutex(Uncopied, RLock):  # type: ignore[misc]
         """Hold it in a `with` block, or raise TimeoutError after `seconds`."""
         return Timed(self, seconds)
 
+    def _recursion_count(self) -> int:
+        # The base has it from 3.11.5 and 3.12.0 on
+        owner, count = self._owner_and_count()
+        return count if owner == get_ident() else 0
+
     def _holder(self) -> int:
         return self._owner_and_count()[0]
 
