@@ -192,8 +192,9 @@ def spread(kept: dict[str, Any]) -> Any:
     figure, axis = plt.subplots(layout='constrained', figsize=(WIDTH, 3))
     boxes = axis.boxplot(
         [next(iter(numbers.values())) for _, _, numbers in answers],
-        orientation='horizontal', whis=(5, 95), widths=0.6, patch_artist=True,
-        flierprops={'marker': '.', 'markersize': 4}, medianprops={'color': 'k'},
+        orientation='horizontal', whis=(5, 95), widths=0.6,
+        patch_artist=True, medianprops={'color': 'k'},
+        flierprops={'marker': '.', 'markersize': 4},
     )  # fmt: skip
     names = [rival for _, rival, _ in answers]
     axis.set_yticks(range(1, len(names) + 1), map(name_of, names))
