@@ -1,4 +1,4 @@
-"""The command line: `run`, `who`, `reap`; `combine`, the single-file build.
+"""The command line; `combine`, the single-file build.
 
 `combine` writes the package as one module that can be dropped into another
 project: every module that the face reaches is inlined where it is first
@@ -9,6 +9,7 @@ them share one namespace. What must stay out is asked of `importlib`.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import pathlib
 import re
@@ -132,7 +133,10 @@ def combine(args: argparse.Namespace) -> None:
 
     >>> combine(argparse.Namespace(output_file='one.py'))  # doctest: +SKIP
     """
-    output_file = pathlib.Path(args.output_file)
+    output_file = pathlib.Path(args.output_file).resolve()
+    if output_file.exists() and not output_file.is_file():
+        told = 'cannot replace: not a regular file'
+        raise OSError(errno.EINVAL, told, str(args.output_file))
     text = _combined_text()
     output_file.parent.mkdir(parents=True, exist_ok=True)
     draft = output_file.parent / f'.combine_{os.urandom(8).hex()}.py'
@@ -144,7 +148,7 @@ def combine(args: argparse.Namespace) -> None:
         os.replace(draft, output_file)
     finally:
         draft.unlink(missing_ok=True)
-    print(f'wrote {output_file}')
+    print(f'wrote {args.output_file}')
 
 
 def _combined_text() -> str:

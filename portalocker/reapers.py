@@ -95,7 +95,7 @@ def reap(
     >>> reap(folder)
     []
     """
-    if min_age < 0:
+    if not min_age >= 0:
         raise ValueError(f'cannot be younger than new: min_age={min_age!r}')
     reaper = _Reaper(_absolute(dir), dry_run=dry_run)
     try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+
+from ._output import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from typing import Any
 
 SUMMARY = 'show the wait counters of processes that show them'
@@ -29,11 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         'shown, 1 if no process shows any, 2 if one cannot be asked.'
     )
     parser.add_argument(
-        'pids', nargs='*', type=int, metavar='PID', help='default: all'
+        'pids', nargs='*', type=_pid, metavar='PID', help='default: all'
     )
     parser.add_argument(
         '--json', action='store_true', help='print an object by process id'
     )
+
+
+def _pid(text: str) -> int:
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f'not a process id: {text!r}')
 
 
 def main(args: argparse.Namespace) -> int:
@@ -62,7 +70,7 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         import json
 
-        print(json.dumps(readings))
+        tell(json.dumps(readings))
     else:
         for pid, counters in readings.items():
             _print_table(pid, counters)
@@ -84,12 +92,15 @@ def _told(error: OSError) -> str:
 
 def _print_table(pid: int, counters: dict[str, dict[str, Any]]) -> None:
     width = max([len('NAME'), *map(len, counters)])
-    print(f'process {pid}')
+    lines = [f'process {pid}']
     headings = ' '.join(f'{name.upper():>10}' for name in _COLUMNS)
-    print(f'{"NAME":{width}} {headings} {"TOTAL S":>12} {"LONGEST S":>12}')
+    lines.append(
+        f'{"NAME":{width}} {headings} {"TOTAL S":>12} {"LONGEST S":>12}'
+    )
     for name, waits in sorted(counters.items()):
         numbers = ' '.join(f'{waits[column]:>10}' for column in _COLUMNS)
-        print(
+        lines.append(
             f'{name:{width}} {numbers} {waits["total"]:>12.6f} '
             f'{waits["longest"]:>12.6f}'
         )
+    tell('\n'.join(lines))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from .. import reapers
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import argparse
+from ._output import tell
 
 SUMMARY = 'remove what crashed processes left behind'
 
@@ -48,13 +46,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    unit = text[-1:]
-    if unit in _UNITS:
-        return float(text[:-1]) * _UNITS[unit]
-    return float(text)
-
-
-_seconds.__name__ = 'age'  # argparse says: invalid age value
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS:
+        number, unit = text, 's'
+    try:
+        return float(number) * _UNITS[unit]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'not an age such as 90, 90s, 15m, 2h, or 1d: {text!r}'
+        ) from None
 
 
 def _told(error: Exception) -> str:
@@ -81,5 +81,5 @@ def main(args: argparse.Namespace) -> int:
                 print(f'portalocker reap: {text}', file=sys.stderr)
             continue
         for path in removed:
-            print(path.encode(errors='backslashreplace').decode())
+            tell(path)
     return status

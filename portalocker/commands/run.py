@@ -94,7 +94,9 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not seconds >= 0:
-        raise argparse.ArgumentTypeError(f'not a number of seconds: {text!r}')
+        raise argparse.ArgumentTypeError(
+            f'not a number of seconds, 0 or more: {text!r}'
+        )
     return seconds
 
 

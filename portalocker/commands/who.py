@@ -10,6 +10,7 @@ import sys
 from .. import _owner, _pid_record
 from ..holder import Holder
 from . import _on_servers
+from ._output import tell
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ def main(args: argparse.Namespace) -> int:
                 file=sys.stderr,
             )
     if args.json:
-        _write(_as_json(reports))
+        tell(_as_json(reports))
     elif reports:
-        _write(_as_tables(reports))
+        tell(_as_tables(reports))
     if len(reports) < len(args.locks):
         return FAILED
     return HELD if any(report.is_held for report in reports) else FREE
@@ -175,9 +176,3 @@ def _lines_about(report: Report) -> Iterator[tuple[str, ...]]:
         yield name, 'waiter', kind, pid, seconds, waiter.command or '?'
     if not report.is_held and not report.waiters:
         yield name, 'free', '-', '-', '-', '-'
-
-
-def _write(text: str) -> None:
-    """Print; what the terminal cannot show comes out as an escape."""
-    encoding = sys.stdout.encoding or 'utf-8'
-    print(text.encode(encoding, 'backslashreplace').decode(encoding))

@@ -6,6 +6,7 @@ import argparse
 import ast
 import importlib.metadata
 import importlib.util
+import os
 import pathlib
 import shutil
 import subprocess
@@ -513,6 +514,23 @@ def test_output_is_replaced_and_says_where_it_is(
         assert str(output) in capsys.readouterr().out
     assert [path.name for path in output.parent.iterdir()] == ['one.py']
     assert output.stat().st_mode & 0o444 == 0o444
+
+
+def test_what_is_no_file_is_left_alone_and_a_link_stays_one(
+    package: Package, tmp_path: pathlib.Path
+) -> None:
+    package(__init__='from . import __about__\nx = 1\n')
+    fifo, link, file = (tmp_path / name for name in ('fifo', 'link', 'file'))
+    os.mkfifo(fifo)
+    for path in (fifo, tmp_path):
+        with pytest.raises(OSError, match='not a regular file') as caught:
+            __main__.combine(argparse.Namespace(output_file=path))
+        assert caught.value.filename == str(path)
+    assert fifo.is_fifo()
+    link.symlink_to(file)
+    __main__.combine(argparse.Namespace(output_file=link))
+    assert link.is_symlink()
+    assert 'x = 1' in file.read_text()
 
 
 @pytest.mark.skipif(shutil.which('ruff') is None, reason='needs ruff')

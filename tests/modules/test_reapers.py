@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import pathlib
 import shutil
@@ -212,8 +213,9 @@ def test_lock_file_of_any_name_goes_where_the_prefix_names_it(
 
 
 def test_negative_age_is_refused(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(ValueError, match='min_age'):
-        reapers.reap(tmp_path, min_age=-1)
+    for age in (-1, math.nan):
+        with pytest.raises(ValueError, match='min_age'):
+            reapers.reap(tmp_path, min_age=age)
 
 
 def test_missing_directory_is_an_error(tmp_path: pathlib.Path) -> None:
@@ -586,7 +588,7 @@ def test_command_fails_where_it_cannot_look(
     assert DRAFT in told.out
 
 
-@pytest.mark.parametrize('age', ['x', '5y', 'm', '-1'])
+@pytest.mark.parametrize('age', ['x', '5y', 'm', '-1', 'nan', ''])
 def test_command_refuses_an_age_that_is_none(
     tmp_path: pathlib.Path, age: str
 ) -> None:
