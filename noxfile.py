@@ -40,6 +40,10 @@ def types(session: nox.Session) -> None:
         session.run('mypy', '--platform', platform)
     python = session.bin + '/python'
     session.run('basedpyright', '--pythonpath', python)
+    with session.chdir(session.create_tmp()):  # as users have it: installed
+        session.run(
+            'basedpyright', '--ignoreexternal', '--verifytypes', 'portalocker'
+        )
 
 
 @nox.session

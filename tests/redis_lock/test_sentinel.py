@@ -55,8 +55,9 @@ def master(
     port = ports.free_port()
     config = tmp_path / 'sentinel.conf'
     config.write_text(
-        f'port {port}\nbind 127.0.0.1\ndir {tmp_path}\n'
-        f'sentinel monitor main 127.0.0.1 {own_server.port} 1\n'
+        f'port {port}\nbind 127.0.0.1\ndir "{tmp_path}"\n'
+        f'sentinel monitor main 127.0.0.1 {own_server.port} 1\n',
+        encoding='utf-8',
     )
     process = subprocess.Popen(
         [own_server.program, str(config), '--sentinel'],
