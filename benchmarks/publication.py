@@ -7,6 +7,7 @@ import statistics
 import time
 from typing import TYPE_CHECKING, ClassVar
 
+import least_temporary_files
 import question
 import rivals
 
@@ -21,6 +22,7 @@ REPLACED = 'replaced file'
 ON_DISK = ', on disk'
 IN_RAM = ', in RAM'
 BY_HAND = 'x by hand'
+X_LEAST = 'least x flock'
 
 
 class Publication(question.Question):
@@ -55,10 +57,13 @@ class Publication(question.Question):
         batches = BATCHES if case.in_memory else 1
         if isinstance(rival, rivals.Floor):
             bare = bare_new if is_new else bare_replaced
-            return {
+            found = {
                 'us': timed(bare, path, batches, is_new),
                 'by hand': timed(by_hand, path, batches, is_new),
             }
+            if is_new:
+                found['least'] = timed(least, path, batches, is_new)
+            return found
         write = published(rival, is_new)
         if write is None:
             return {}
@@ -76,6 +81,8 @@ class Publication(question.Question):
         }
         if floor:
             columns[BY_HAND] = median / statistics.median(floor['by hand'])
+        if 'least' in answer:
+            columns[X_LEAST] = statistics.median(answer['least']) / median
         return columns
 
 
@@ -140,6 +147,11 @@ def bare_replaced(path: str) -> None:
     os.fsync(fd)
     os.close(fd)
     os.replace(beside, path)
+
+
+def least(path: str) -> None:
+    """The least, in Python, that keeps the promises."""
+    least_temporary_files.written(path, CONTENT)
 
 
 def by_hand(path: str) -> None:

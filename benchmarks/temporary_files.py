@@ -2,7 +2,9 @@
 
 The floor are the system calls that the operation cannot do without, made from
 Python with one name that is known before; for files in memory, `io.BytesIO`.
-`bare` is the least that keeps the promises, see least_temporary_files.py.
+`bare` is the least that keeps the promises, see least_temporary_files.py, and
+`fresh name` makes the system calls with a new name each time: what the kernel
+takes for a name that it has not seen is no library's to save.
 Of each kind the fastest of many short rounds counts, which take turns.
 """
 
@@ -41,6 +43,7 @@ STANDARD = 'stdlib'
 X_FLOOR = f'x {FLOOR}'
 X_STANDARD = f'x {STANDARD}'
 PLACES = ('in RAM', 'on disk')
+WAYS = (FLOOR, STANDARD, 'ours', 'bare', 'fresh name')
 #: what ours may take, as often as the floor or the standard library
 GOALS = {
     'mkstemp, close, unlink': (X_FLOOR, 1.3),
@@ -69,7 +72,7 @@ class TemporaryFiles(question.Survey):
     def answers(
         self, quick: bool, disk: str, memory: str
     ) -> Iterator[tuple[str, str, question.Answer]]:
-        """Measure each operation in four ways that take turns."""
+        """Measure each operation in ways that take turns."""
         redis_locks.use_this_tree()
         for rival, numbers in imports().items():
             yield 'import', rival, {'ms': numbers}
@@ -78,8 +81,7 @@ class TemporaryFiles(question.Survey):
                 warnings.simplefilter('ignore', ResourceWarning)
                 for row, found in measured(folder):
                     case = f'{row.name}, {place}'
-                    names = (FLOOR, STANDARD, 'ours', 'bare')
-                    for rival, number in zip(names, found, strict=True):
+                    for rival, number in zip(WAYS, found, strict=True):
                         if number != float('inf'):
                             yield case, rival, {'us': [number]}
 
@@ -98,8 +100,11 @@ class TemporaryFiles(question.Survey):
         return f'Python {sys.version.split()[0]}'
 
 
+OF_A_NEW_NAME = ('mkstemp, close, unlink', 'NamedTemporaryFile')
+
+
 class Row(NamedTuple):
-    """One operation, done in four ways; `prepare` makes a tree before."""
+    """One operation, in as many ways; `prepare` makes a tree before."""
 
     name: str
     floor: Operation
@@ -107,6 +112,7 @@ class Row(NamedTuple):
     ours: Operation
     prepare: Operation | None = None
     bare: Operation | None = None
+    fresh: Operation | None = None
 
 
 def with_file(module: Any, kind: str, **options: Any) -> Operation:
@@ -248,9 +254,23 @@ def rows(folder: str, ours: Any) -> list[Row]:
     ]
 
 
+def bare_ways(folder: str) -> dict[str, Operation]:
+    """What least_temporary_files.py offers, by the name of the row."""
+    least = least_temporary_files
+    file = open(os.path.join(folder, 'bare'), 'w+b')  # noqa: SIM115
+    remove = functools.partial(least.removed, Floor(folder).tree)
+    return {
+        **least.operations(folder),
+        'SpooledTemporaryFile cycle': spool_cycle(least.BareSpool),
+        '1,000 writes': writes(least.BareNamedFile(file)),
+        'cleanup, 1,000 files': remove,
+        'cleanup, 1,000 directories': remove,
+    }
+
+
 def measure(row: Row) -> list[float]:
-    """Microseconds of floor, standard library, ours and the least."""
-    ways = [row.floor, row.standard, row.ours, row.bare]
+    """Microseconds of each of the ways."""
+    ways = [row.floor, row.standard, row.ours, row.bare, row.fresh]
     best = [float('inf')] * len(ways)
     counts = [0] * len(ways)
     for turn, (index, way) in itertools.product(
@@ -313,12 +333,13 @@ def measured(folder: str) -> Iterator[tuple[Row, list[float]]]:
     os.mkdir(place)
     standard.tempdir = ours.tempdir = place
     try:
-        least = least_temporary_files.operations(place)
-        least['SpooledTemporaryFile cycle'] = spool_cycle(
-            least_temporary_files.BareSpool
-        )
+        bare = bare_ways(place)
+        fresh = least_temporary_files.fresh_file(place)
         for each in rows(place, ours):
-            row = each._replace(bare=least.get(each.name))
+            row = each._replace(
+                bare=bare.get(each.name),
+                fresh=fresh if each.name in OF_A_NEW_NAME else None,
+            )
             yield row, measure(row)
     finally:
         standard.tempdir = ours.tempdir = None

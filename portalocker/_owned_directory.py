@@ -8,7 +8,7 @@ import sys
 from _warnings import warn as warn_now
 from _weakref import ref
 
-from . import _after_fork, _this_process, _tree_removal
+from . import _after_fork, _this_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,6 +162,18 @@ def _living_directories() -> Any:
     return _living_directory
 
 
+_tree_removal: Any = None
+
+
+def _removal() -> Any:
+    """Return what removes trees: loaded with the first directory."""
+    global _tree_removal
+    if _tree_removal is None:
+        with _after_fork.late_import:
+            from . import _tree_removal
+    return _tree_removal
+
+
 # id -> every directory that this process will have to remove
 _cleaners: dict[int, ref[DirectoryCleaner]] = {}
 _exit_hook_of: _this_process.Birthplace | None = None
@@ -170,6 +182,7 @@ _exit_hook_of: _this_process.Birthplace | None = None
 def _remove_at_exit() -> None:
     global _exit_hook_of
     _exit_hook_of = _this_process.here
+    _removal()  # now: nothing can be imported when the interpreter ends
     with _after_fork.late_import:
         _this_process.call_at_exit(_remove_all)
 
@@ -266,9 +279,10 @@ class OwnedDirectory(Named[AnyStr]):
         ignore_errors: bool = False,
         repeated: bool = False,  # noqa: ARG003 - others pass it
     ) -> None:
-        errors = _tree_removal.remove_tree(name)
+        removal = _removal()
+        errors = removal.remove_tree(name)
         if not ignore_errors:
-            _tree_removal.raise_first(errors)
+            removal.raise_first(errors)
 
     @classmethod
     def _cleanup(

@@ -65,6 +65,8 @@ else:
 
 _ALL_KINDS = _publication_attributes.KINDS_OF_ATTRIBUTES
 _DURABILITIES = ('file', 'full', 'data')
+# whoever closes the handle leaves us the descriptor
+_CLOSES_DESCRIPTOR = False
 _PROBE_FLAGS = (
     os.O_WRONLY | getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)
 )
@@ -207,7 +209,10 @@ class open_atomic(_WriterOf[HandleT]):  # noqa: N801 - as `open` is
         if not self._name:
             code = errno.EISDIR if parent else errno.ENOENT
             raise OSError(code, os.strerror(code), self.filename)
-        draft = self._anchored(parent)
+        try:
+            draft = _publication_draft.Draft(parent)
+        except FileNotFoundError:
+            draft = self._anchored(parent)
         try:
             if self.overwrite or not draft.is_free(self._name):
                 draft = self._check_destination(draft)
@@ -223,8 +228,7 @@ class open_atomic(_WriterOf[HandleT]):  # noqa: N801 - as `open` is
                 error.filename = self.filename
             raise
         try:
-            # closefd: whoever closes the handle leaves us the descriptor
-            self._raw = io.FileIO(fd, 'wb', closefd=False)
+            self._raw = io.FileIO(fd, 'wb', _CLOSES_DESCRIPTOR)
             self._handle = io.BufferedWriter(self._raw)
             if not self.binary:
                 self._encode()

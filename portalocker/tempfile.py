@@ -247,15 +247,6 @@ def _head(dir: Any, prefix: Any) -> Any:
     return head
 
 
-def _usual_path() -> str | None:
-    """Return a new path where all is as it was the last time."""
-    known_dir, known_prefix, head = _known_head
-    if tempdir is known_dir and template is known_prefix:
-        path: str = head + _get_candidate_names().__next__()
-        return path
-    return None
-
-
 def _check_collision(error: OSError, dir: Any, attempt: int) -> None:
     """Raise the error unless another name is worth a try."""
     if not isinstance(error, FileExistsError) and not (
@@ -319,8 +310,10 @@ def _open_new(
     """Do what `mkstemp` does."""
     attempt = 0
     if suffix is prefix is dir is None:
-        path = _usual_path()
-        if path is not None:
+        # in one step where all is as it was the last time
+        known_dir, known_prefix, head = _known_head
+        if tempdir is known_dir and template is known_prefix:
+            path = head + _get_candidate_names().__next__()
             _sys.audit('tempfile.mkstemp', path)
             try:
                 return _os.open(path, flags, 0o600), path
@@ -403,8 +396,9 @@ def mkdtemp(suffix: Any = None, prefix: Any = None, dir: Any = None) -> Any:
     """
     attempt = 0
     if suffix is prefix is dir is None:
-        path = _usual_path()
-        if path is not None:
+        known_dir, known_prefix, head = _known_head
+        if tempdir is known_dir and template is known_prefix:
+            path = head + _get_candidate_names().__next__()
             _sys.audit('tempfile.mkdtemp', path)
             try:
                 _os.mkdir(path, 0o700)
@@ -530,7 +524,17 @@ def NamedTemporaryFile(
     is_brief = delete and delete_on_close
     flags = _bin_openflags | (_brief_flag if is_brief else 0)
     if is_usual and is_brief:
-        return _unopened(*_open_new(suffix, prefix, dir, flags), flags)
+        fd, name = _open_new(suffix, prefix, dir, flags)
+        try:
+            # nobody has asked for a file object yet
+            return _TemporaryFileWrapper(
+                None, name, delete, delete_on_close, fd
+            )
+        except BaseException as error:
+            _os.close(fd)
+            if flags == _bin_openflags:
+                _owned_file.remove_after(error, name)
+            raise
     if 'b' not in mode:
         encoding = _io.text_encoding(encoding)
     name = None
@@ -553,17 +557,6 @@ def NamedTemporaryFile(
         if file is not None:
             file.close()
         if name is not None and flags == _bin_openflags:
-            _owned_file.remove_after(error, name)
-        raise
-
-
-def _unopened(fd: int, name: Any, flags: int) -> _TemporaryFileWrapper[Any]:
-    """Return a file that nobody has asked for a file object yet."""
-    try:
-        return _TemporaryFileWrapper(None, name, fd=fd)
-    except BaseException as error:
-        _os.close(fd)
-        if flags == _bin_openflags:
             _owned_file.remove_after(error, name)
         raise
 
