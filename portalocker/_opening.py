@@ -23,16 +23,25 @@ _NEW_LOCK_FILE_MODE = 0o666 | stat.S_ISVTX
 
 
 def path_text(filename: Any) -> str:
-    """A path as text, from whatever names one."""
+    """A path as text, from whatever names one or has a text of its own."""
     if isinstance(filename, str):
         return filename
     if isinstance(filename, bytes) or hasattr(filename, '__fspath__'):
         return os.fsdecode(filename)
+    kind: Any = type(filename)
+    if kind.__str__ is object.__str__ or kind is bytearray:
+        # None, a number, a list: a mistake, not the name of a file
+        raise TypeError(
+            f'cannot lock {filename!r}: a path is a str, bytes or '
+            f'os.PathLike object, not {kind.__name__}'
+        )
     return str(filename)
 
 
 def absolute_path(filename: str) -> str:
     """Where it is now: a later chdir changes nothing."""
+    if not filename:
+        return filename  # it leads nowhere, not to the current directory
     try:
         return os.path.abspath(filename)
     except FileNotFoundError:  # the current directory is gone

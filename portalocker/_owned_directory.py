@@ -107,6 +107,12 @@ class DirectoryCleaner:
             raise FileNotFoundError(
                 errno.ENOENT, f'cannot {verb} a directory twice', self.name
             )
+        if not self._is_there():
+            raise FileNotFoundError(
+                errno.ENOENT,
+                f'cannot {verb} a directory that is gone',
+                self.name,
+            )
         was_held = self.fd is not None
         self._mark(stays=True)
         if os.name == 'nt':
@@ -121,6 +127,16 @@ class DirectoryCleaner:
         self.is_kept = True
         self.detach()
         self.let_go()
+
+    def _is_there(self) -> bool:
+        try:
+            found = os.lstat(self.name)
+        except FileNotFoundError:
+            return False
+        held = (
+            None if self.fd is None or os.name == 'nt' else os.fstat(self.fd)
+        )
+        return held is None or os.path.samestat(found, held)
 
     def _mark(self, *, stays: bool) -> None:
         if self.fd is None or not self.delete:
@@ -221,7 +237,7 @@ class OwnedDirectory(Named[AnyStr]):
         lock: object, *, marked: bool
     ) -> tuple[Callable[[Any], int], str]:
         """Return what makes a directory and holds it; and the usual prefix."""
-        if lock not in {True, 'shared'}:
+        if lock is not True and lock != 'shared':
             raise ValueError(
                 f'cannot lock a directory with lock={lock!r}: it is True, '
                 "'shared' or False"
@@ -265,7 +281,10 @@ class OwnedDirectory(Named[AnyStr]):
         then what was there is removed, as `atomic.replace_directory` says.
         Where it fails, the directory is as temporary as before.
         """
-        target = os.path.abspath(os.fsdecode(dst))
+        with _after_fork.late_import:
+            from . import _publication_directory
+
+        target = os.path.normpath(_publication_directory.anchored(dst))
         source = os.fsdecode(self.name)
         move = _replace_directory if replace else _rename_to_new_name
         self._finalizer.release('persist', lambda: move(source, target))

@@ -64,7 +64,7 @@ else:
 
 
 _ALL_KINDS = _publication_attributes.KINDS_OF_ATTRIBUTES
-_DURABILITIES = ('file', 'full', 'data')
+_ALL_BITS = 0o177777  # as `st_mode` has them, with the kind of file
 # whoever closes the handle leaves us the descriptor
 _CLOSES_DESCRIPTOR = False
 _PROBE_FLAGS = (
@@ -183,22 +183,15 @@ class open_atomic(_WriterOf[HandleT]):  # noqa: N801 - as `open` is
         self._encoding = encoding
 
     def _check_arguments(self) -> None:
-        if self.durable is not False and self.durable not in _DURABILITIES:
-            raise ValueError(
-                "durable must be 'file', 'full', 'data' or False, "
-                f'not {self.durable!r}'
-            )
+        _publication_draft.check_durability(self.durable)
         self.preserve = tuple(self.preserve)
         for kind in self.preserve:
             if kind not in _ALL_KINDS:
                 raise ValueError(
                     f'preserve must name some of {_ALL_KINDS}, not {kind!r}'
                 )
-        if self.mode is not None and not isinstance(self.mode, int):
-            raise TypeError(
-                'mode must be permission bits such as 0o644, '
-                f'not {self.mode!r}'
-            )
+        if self.mode is not None:
+            _check_mode(self.mode)
 
     def __enter__(self) -> HandleT:
         if self._draft is not None:
@@ -448,6 +441,13 @@ def _split(path: str) -> tuple[str, str]:
         return os.path.split(path)
     parent, slash, name = path.rpartition('/')
     return parent or slash, name
+
+
+def _check_mode(mode: Any) -> None:
+    is_number = isinstance(mode, int) and not isinstance(mode, bool)
+    if not is_number or not 0 <= mode <= _ALL_BITS:
+        kind = ValueError if is_number else TypeError
+        raise kind(f'mode must be permission bits such as 0o644, not {mode!r}')
 
 
 def _change_mode(draft: Draft, mode: int) -> None:

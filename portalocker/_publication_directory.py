@@ -34,6 +34,16 @@ _CAN_ASK = (
 )
 
 
+def anchored(
+    path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+) -> str:
+    """Where it is now, as text; an empty path leads nowhere."""
+    text = os.fsdecode(path)
+    if not text:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), text)
+    return text if os.path.isabs(text) else os.path.join(os.getcwd(), text)
+
+
 class Directory:
     """A directory held open; where that cannot be, its absolute path."""
 

@@ -37,6 +37,7 @@ _NAMED_FLAGS = (
     | getattr(os, 'O_BINARY', 0)
 )
 _NAMES_TRIED = 100
+_DURABILITIES = ('file', 'full', 'data')
 _HEX_DIGITS = frozenset('0123456789abcdef')
 
 # EISDIR, EINVAL: kernels and file systems that never heard of O_TMPFILE
@@ -59,6 +60,14 @@ _NO_HARD_LINKS = {
     errno.EPERM,
     errno.EXDEV,
 }
+
+
+def check_durability(durable: object) -> None:
+    """Refuse what says nothing about what survives a power failure."""
+    if durable is not False and durable not in _DURABILITIES:
+        raise ValueError(
+            f"durable must be 'file', 'full', 'data' or False, not {durable!r}"
+        )
 
 
 def sync_file(fd: int, durable: str | bool) -> None:

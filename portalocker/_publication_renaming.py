@@ -84,6 +84,9 @@ def _rename(
         rename = libc.renameat2 if is_linux else libc.renameatx_np
     except (ImportError, AttributeError):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS)) from None
+    for name in (old, new):
+        if '\0' in name:  # C would take the part before it for the name
+            raise ValueError(f'cannot rename to {name!r}: embedded null byte')
     failed = rename(
         ctypes.c_int(old_fd),
         ctypes.c_char_p(os.fsencode(old)),

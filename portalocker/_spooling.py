@@ -144,7 +144,7 @@ class SpooledFile(FileOf[AnyStr]):
 
         Where that fails, nothing of `data` was written.
         """
-        if self._max_size <= 0 or self._rolled:
+        if not self._max_size or self._rolled:
             return self._file.write(data)  # type: ignore[no-any-return]
         if self._is_text:
             return self._write_text(data)
@@ -185,7 +185,7 @@ class SpooledFile(FileOf[AnyStr]):
 
     def truncate(self, size: int | None = None) -> int:
         """Cut the file at its position, or at `size`, which may be longer."""
-        if size is not None and 0 < self._max_size < size:
+        if size is not None and self._max_size and size > self._max_size:
             self.rollover()
         return self._file.truncate(size)  # type: ignore[no-any-return]
 

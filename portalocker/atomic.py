@@ -121,13 +121,14 @@ def update_atomic(
     >>> update_atomic(path, lambda old: b'%d' % (int(old) + 1))
     b'2'
     """
-    update = _Update(os.path.abspath(filename), change, default)
     text = {'encoding': encoding, 'errors': errors, 'newline': newline}
-    if not binary:
-        update.reading = {'mode': 'r', **text}
-        update.writing = {'binary': False, **text, **options}
-    else:
-        update.writing = options
+    update = _Update(
+        _publication_directory.anchored(filename),
+        change,
+        default,
+        reading={'mode': 'rb'} if binary else {'mode': 'r', **text},
+        writing={'binary': binary, **text, **options},
+    )
     return update.carry_out(timeout)
 
 
@@ -135,13 +136,19 @@ class _Update:
     """One change of one file."""
 
     def __init__(
-        self, path: str, change: Callable[[Any], Any], default: Any
+        self,
+        path: str,
+        change: Callable[[Any], Any],
+        default: Any,
+        reading: dict[str, Any],
+        writing: dict[str, Any],
     ) -> None:
+        open_atomic(path, overwrite=True, **writing)  # refuses bad options
         self._path = path
         self._change = change
         self._default = default
-        self.reading: dict[str, Any] = {'mode': 'rb'}
-        self.writing: dict[str, Any] = {}
+        self._reading = reading
+        self._writing = writing
 
     def carry_out(self, timeout: float | None) -> Any:
         # to replace a file means to open and close it, which lets go of a
@@ -175,7 +182,7 @@ class _Update:
 
     def _replace(self) -> Any:
         try:
-            with open(self._path, **self.reading) as fh:
+            with open(self._path, **self._reading) as fh:
                 content = fh.read()
         except FileNotFoundError:
             if self._default is None:
@@ -192,7 +199,7 @@ class _Update:
 
     def _write(self, content: Any, *, overwrite: bool) -> Any:
         with open_atomic(
-            self._path, overwrite=overwrite, **self.writing
+            self._path, overwrite=overwrite, **self._writing
         ) as fh:
             fh.write(content)
         return content
@@ -238,7 +245,12 @@ def replace_directory(
     >>> os.listdir(place), os.listdir(os.path.join(place, 'site'))
     (['site'], ['2'])
     """
-    swap = _Swap(os.path.abspath(source), os.path.abspath(destination))
+    _publication_draft.check_durability(durable)
+    source, destination = (
+        os.path.normpath(_publication_directory.anchored(path))
+        for path in (source, destination)
+    )
+    swap = _Swap(source, destination)
     try:
         swap.prepare(durable)
         has_old = swap.take_place(allow_gap=allow_gap)
@@ -277,12 +289,36 @@ class _Swap:
         if found is None or not stat.S_ISDIR(found.st_mode):
             code = errno.ENOENT if found is None else errno.ENOTDIR
             raise OSError(code, os.strerror(code), self._source)
+        self._refuse_one_in_the_other(found)
         if durable is not False:
             _sync_tree(self._source, durable)
         is_marked = _living_directory.may_be_dead(found)
         if is_marked and not found.st_mode & _OTHERS_BITS:
             # it was to go with its holder, and shall stay
             os.chmod(self._source, stat.S_IMODE(found.st_mode) & ~_MARK)
+
+    def _refuse_one_in_the_other(self, found: os.stat_result) -> None:
+        source, destination = (
+            os.path.join(os.path.realpath(os.path.dirname(path)), name, '')
+            for path, name in (
+                (self._source, self._old_name),
+                (self._destination, self._new_name),
+            )
+        )
+        there = self._place.status(self._new_name)
+        if there is not None and os.path.samestat(there, found):
+            cause = 'itself'
+        elif source.startswith(destination) or destination.startswith(source):
+            cause = 'one that is in it, or the other way round'
+        else:
+            return
+        raise OSError(
+            errno.EINVAL,
+            f'cannot replace a directory by {cause}',
+            self._source,
+            None,
+            self._destination,
+        )
 
     def take_place(self, *, allow_gap: bool) -> bool:
         """Appear; whether the old one has got our former place."""

@@ -24,6 +24,7 @@ from . import (
     _living_directory,
     _opening,
     _pid_record,
+    _publication_directory,
     _publication_draft,
     _record_lock,
     _sweeping,
@@ -95,7 +96,13 @@ def reap(
     >>> reap(folder)
     []
     """
-    if not min_age >= 0:
+    if not isinstance(prefix, str):
+        raise TypeError(f'prefix must be a str, not {prefix!r}')
+    try:
+        is_age = min_age >= 0  # NaN is none
+    except TypeError as error:
+        raise TypeError(f'min_age must be seconds, not {min_age!r}') from error
+    if not is_age:
         raise ValueError(f'cannot be younger than new: min_age={min_age!r}')
     reaper = _Reaper(_absolute(dir), dry_run=dry_run)
     try:
@@ -110,8 +117,8 @@ def reap(
 
 
 def _absolute(path: str | os.PathLike[str] | None) -> str:
-    absolute: str = os.path.abspath(_opening.directory_or_default(path))
-    return absolute
+    place = _opening.directory_or_default(path)
+    return os.path.normpath(_publication_directory.anchored(place))
 
 
 class _Reaper:
@@ -303,6 +310,8 @@ def private_directory(
     >>> path == private_directory('doc', dir=os.path.dirname(path))
     True
     """
+    if not isinstance(name, str):
+        raise TypeError(f'cannot call a directory {name!r}: it is no str')
     if not name or os.path.basename(name) != name:
         raise ValueError(f'cannot call a directory {name!r}')
     if sys.platform == 'win32':  # there, the directory is the user's own

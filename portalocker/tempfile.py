@@ -198,6 +198,11 @@ def _infer_return_type(*args: Any) -> type:
             continue
         if isinstance(arg, _os.PathLike):
             arg = _os.fspath(arg)
+        if not isinstance(arg, (str, bytes)):
+            raise TypeError(
+                f'cannot make a temporary name of {arg!r}: its parts are '
+                f'str, bytes or os.PathLike objects, not {type(arg).__name__}'
+            )
         kind = bytes if isinstance(arg, bytes) else str
         if return_type is not None and return_type is not kind:
             raise TypeError(
@@ -220,8 +225,7 @@ def _sanitize_params(
     ):
         return template, '', tempdir, str
     output_type = _infer_return_type(prefix, suffix, dir)
-    if suffix is None:
-        suffix = output_type()
+    suffix = output_type() if suffix is None else _os.fspath(suffix)
     if prefix is None:
         prefix = gettempprefix() if output_type is str else gettempprefixb()
     if dir is None:

@@ -530,3 +530,95 @@ class TestReplaceDirectory:
         with pytest.raises(FileNotFoundError):
             atomic.replace_directory(place / 'site', place / 'no' / 'site')
         assert _names(fds) == before
+
+
+# -- what makes no sense ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('options', 'refusal'),
+    [
+        ({'durable': 'always'}, ValueError),
+        ({'mode': -1}, ValueError),
+        ({'encoding': 'utf-8'}, ValueError),
+        ({'overwrite': True}, TypeError),
+        ({'unknown': True}, TypeError),
+    ],
+)
+def test_bad_option_is_refused_before_the_change_is_made(
+    options: dict[str, Any], refusal: type[Exception], place: pathlib.Path
+) -> None:
+    def change(old: bytes) -> bytes:
+        raise AssertionError('was called')
+
+    (place / 'file').write_bytes(b'old')
+    for name in ('file', 'missing'):
+        with pytest.raises(refusal):
+            atomic.update_atomic(place / name, change, default=b'', **options)
+    assert _names(place) == ['file']
+
+
+@pytest.mark.parametrize('name', ['', 'missing/', 'file/'])
+def test_what_names_no_file_is_not_updated(
+    name: str, place: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(place)
+    (place / 'file').write_bytes(b'old')
+    with pytest.raises(OSError):  # noqa: PT011 - each system has its own
+        atomic.update_atomic(name, lambda _: b'new', default=b'')
+    assert _names(place) == ['file']
+    assert (place / 'file').read_bytes() == b'old'
+
+
+@pytest.mark.parametrize('allow_gap', [False, True])
+@pytest.mark.parametrize(
+    ('source', 'destination'),
+    [
+        ('old', 'old'),
+        ('old', 'old/'),
+        ('old', './old'),
+        ('old', 'link/old'),
+        ('link/old', 'old'),
+        ('old', 'old/below'),
+        ('old', 'old/missing'),
+        ('old/below', 'old'),
+        ('old/below', 'link/old'),
+        ('.', 'old'),
+        ('old', '.'),
+    ],
+)
+def test_directory_is_not_replaced_by_itself_nor_by_what_is_in_it(
+    source: str,
+    destination: str,
+    allow_gap: bool,
+    place: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(place)
+    (place / 'old' / 'below').mkdir(parents=True)
+    (place / 'old' / 'below' / 'file').write_bytes(b'content')
+    try:
+        (place / 'link').symlink_to('.', target_is_directory=True)
+    except OSError:
+        pytest.skip('needs symbolic links')
+    with pytest.raises(OSError, match='cannot replace a directory by') as info:
+        atomic.replace_directory(source, destination, allow_gap=allow_gap)
+    assert info.value.errno == errno.EINVAL
+    assert (place / 'old' / 'below' / 'file').read_bytes() == b'content'
+    assert _names(place) == ['link', 'old']
+
+
+@pytest.mark.parametrize('name', ['', 'na\0me'])
+@pytest.mark.parametrize('durable', ['file', 'always', True])
+def test_what_is_no_name_replaces_nothing(
+    name: str,
+    durable: Any,
+    place: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(place)
+    (place / 'new').mkdir()
+    for source, destination in (('new', name), (name, 'new')):
+        with pytest.raises((ValueError, FileNotFoundError)):
+            atomic.replace_directory(source, destination, durable=durable)
+    assert _names(place) == ['new']

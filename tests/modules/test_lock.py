@@ -136,6 +136,20 @@ def test_whatever_names_a_path_is_kept_as_text(
         assert is_locked(path)
 
 
+@pytest.mark.parametrize(
+    'mistake', [None, 5, 1.5, True, [], object(), bytearray(b'file')]
+)
+def test_what_names_no_path_is_refused(mistake: Any) -> None:
+    with pytest.raises(TypeError, match=r'cannot lock .*: a path is'):
+        portalocker.Lock(mistake)
+
+
+@pytest.mark.parametrize('nothing', ['', b''])
+def test_an_empty_path_leads_nowhere(nothing: Any) -> None:
+    with pytest.raises(FileNotFoundError, match="''"):
+        portalocker.Lock(nothing).acquire()
+
+
 def test_the_filename_is_what_the_user_passed(
     path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -688,6 +688,20 @@ def test_unknown_attribute_is_refused_at_the_call() -> None:
 def test_mode_of_open_is_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="not 'wb'"):
         open_atomic('x', mode='wb')
+    with pytest.raises(TypeError, match='not True'):
+        open_atomic('x', mode=True)
+
+
+@pytest.mark.parametrize('mode', [-1, 1 << 16, 10**30])
+def test_number_that_is_no_mode_is_refused_at_the_call(mode: int) -> None:
+    with pytest.raises(ValueError, match=f'not {mode}'):
+        open_atomic('x', mode=mode)
+
+
+def test_mode_may_be_what_stat_gave(place: pathlib.Path) -> None:
+    with open_atomic(place / 'x', mode=os.stat(__file__).st_mode):
+        pass
+    assert os.stat(place / 'x').st_mode == os.stat(__file__).st_mode
 
 
 def test_binary_file_takes_no_encoding() -> None:

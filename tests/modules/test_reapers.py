@@ -218,6 +218,36 @@ def test_negative_age_is_refused(tmp_path: pathlib.Path) -> None:
             reapers.reap(tmp_path, min_age=age)
 
 
+@pytest.mark.parametrize(
+    ('options', 'refusal'),
+    [
+        ({'min_age': float('nan')}, ValueError),
+        ({'min_age': '1'}, TypeError),
+        ({'min_age': None}, TypeError),
+        ({'prefix': b''}, TypeError),
+        ({'prefix': None}, TypeError),
+        ({'dir': ''}, FileNotFoundError),
+        ({'dir': 5}, TypeError),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    options: dict[str, Any], refusal: type[Exception], tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(refusal):
+        reapers.reap(**({'dir': tmp_path} | options))
+
+
+@pytest.mark.parametrize('name', [None, 5, b'name', pathlib.Path('name')])
+def test_private_directory_has_a_name_in_text(
+    name: Any, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(TypeError, match='cannot call a directory'):
+        reapers.private_directory(name, tmp_path)
+    with pytest.raises(FileNotFoundError):
+        reapers.private_directory('name', '')
+    assert os.listdir(tmp_path) == []
+
+
 def test_missing_directory_is_an_error(tmp_path: pathlib.Path) -> None:
     with pytest.raises(FileNotFoundError):
         reapers.reap(tmp_path / 'none')

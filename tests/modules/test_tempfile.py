@@ -315,6 +315,21 @@ def test_paths_are_absolute_and_of_the_type_given(
     (os.unlink if make == 'mkstemp' else os.rmdir)(path)
 
 
+@pytest.mark.parametrize('part', ['suffix', 'prefix', 'dir'])
+@pytest.mark.parametrize('mistake', [5, 1.5, [], bytearray(b'x')], ids=repr)
+def test_what_is_no_part_of_a_name_is_refused(part: str, mistake: Any) -> None:
+    for make in (tempfile.mkstemp, tempfile.mkdtemp):
+        with pytest.raises(TypeError, match='temporary name'):
+            make(**{part: mistake})
+
+
+def test_paths_are_parts_of_names(folder: pathlib.Path) -> None:
+    path = tempfile.mkdtemp(pathlib.Path('z'), pathlib.Path('a'), folder)
+    name = os.path.basename(path)
+    assert name[0] + name[-1] == 'az'
+    os.rmdir(path)
+
+
 def test_bytes_and_text_are_not_mixed() -> None:
     for make in (
         tempfile.mkstemp,
@@ -834,6 +849,78 @@ def test_what_is_kept_stays() -> None:
     os.rmdir(name)
 
 
+@pytest.mark.parametrize('lock', [False, True])
+@pytest.mark.parametrize('verb', ['keep', 'persist'])
+def test_what_is_gone_is_neither_kept_nor_published(
+    lock: bool, verb: str, tmp_path: pathlib.Path
+) -> None:
+    if lock and not POSIX:
+        pytest.skip('needs locks on directories')
+    directory = tempfile.TemporaryDirectory(lock=lock)
+    steps = {
+        'keep': directory.keep,
+        'persist': lambda: directory.persist(tmp_path / 'final'),
+    }
+    os.rmdir(directory.name)
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError, match=f'cannot {verb} .* gone'):
+            steps[verb]()
+        directory.cleanup()
+    assert not (tmp_path / 'final').exists()
+
+
+@pytest.mark.skipif(not POSIX, reason='needs locks on directories')
+def test_a_strangers_directory_is_not_kept_as_ours() -> None:
+    directory = tempfile.TemporaryDirectory(lock=True)
+    os.rename(directory.name, f'{directory.name}-aside')
+    os.mkdir(directory.name)
+    with pytest.raises(FileNotFoundError, match='gone'):
+        directory.keep()
+    directory.cleanup()
+    os.rmdir(f'{directory.name}-aside')
+
+
+@pytest.mark.parametrize('replace', [False, True])
+@pytest.mark.parametrize(
+    ('name', 'refusal'),
+    [
+        ('', FileNotFoundError),
+        (b'', FileNotFoundError),
+        ('na\0me', ValueError),
+        ('n' * 300, OSError),
+        (None, TypeError),
+        (5, TypeError),
+    ],
+)
+def test_a_name_that_is_none_harms_nothing(
+    name: Any,
+    refusal: type[Exception],
+    replace: bool,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = tmp_path / 'here'
+    here.mkdir()
+    monkeypatch.chdir(here)
+    directory = tempfile.TemporaryDirectory()
+    with pytest.raises(refusal):
+        directory.persist(name, replace=replace)
+    assert os.path.samefile(here, '.')
+    assert os.listdir(here) == []
+    assert os.path.isdir(directory.name)
+    directory.cleanup()
+    assert not os.path.exists(directory.name)
+
+
+def test_a_directory_does_not_replace_itself() -> None:
+    directory = tempfile.TemporaryDirectory()
+    with pytest.raises(OSError, match='itself'):
+        directory.persist(directory.name, replace=True)
+    assert os.path.isdir(directory.name)
+    directory.cleanup()
+    assert not os.path.exists(directory.name)
+
+
 def test_what_persists_has_its_name_in_one_step(
     tmp_path: pathlib.Path,
 ) -> None:
@@ -961,6 +1048,14 @@ def test_text_that_could_not_move_is_taken_back_from_the_middle(
                 file.write('XYZXYZ')
         file.seek(0)
         assert file.read() == 'abcd'
+
+
+@pytest.mark.parametrize('max_size', [None, 0])
+def test_no_size_means_never(max_size: Any) -> None:
+    with tempfile.SpooledTemporaryFile(max_size) as file:
+        file.write(b'data')
+        assert file.truncate(1000) == 1000
+        assert not file._rolled
 
 
 def test_size_0_means_never() -> None:

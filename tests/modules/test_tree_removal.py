@@ -68,7 +68,7 @@ def grow(place: pathlib.Path, seed: int) -> None:
             os.mkfifo(path)
         else:
             path.write_text('content')
-    for path in places:
+    for path in reversed(places):  # what is below a closed one comes before it
         if chance.random() < 0.3:
             path.chmod(chance.choice([0o000, 0o400, 0o500, 0o700]))
 
