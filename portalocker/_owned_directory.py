@@ -228,9 +228,15 @@ class OwnedDirectory(Named[AnyStr]):
         self, name: Any, fd: int | None, ignore_errors: bool, delete: bool
     ) -> None:
         self.name = name
-        self._finalizer = DirectoryCleaner(
-            type(self), name, fd, ignore_errors, delete
-        )
+        try:
+            self._finalizer = DirectoryCleaner(
+                type(self), name, fd, ignore_errors, delete
+            )
+        except BaseException:
+            os.rmdir(name)
+            if fd is not None:
+                os.close(fd)
+            raise
 
     @staticmethod
     def _maker(
