@@ -524,34 +524,44 @@ def NamedTemporaryFile(
     ...     file.write('text')
     4
     """
-    is_usual = _owned_file.is_usual(mode, buffering, encoding, errors, newline)
     is_brief = delete and delete_on_close
     flags = _bin_openflags | (_brief_flag if is_brief else 0)
-    if is_usual and is_brief:
-        fd, name = _open_new(suffix, prefix, dir, flags)
-        try:
-            # nobody has asked for a file object yet
-            return _TemporaryFileWrapper(
-                None, name, delete, delete_on_close, fd
-            )
-        except BaseException as error:
-            _os.close(fd)
-            if flags == _bin_openflags:
-                _owned_file.remove_after(error, name)
-            raise
-    if 'b' not in mode:
-        encoding = _io.text_encoding(encoding)
+    if not is_brief or not _owned_file.is_usual(
+        mode, buffering, encoding, errors, newline
+    ):
+        if 'b' not in mode:
+            encoding = _io.text_encoding(encoding)
+        how = (mode, buffering, encoding, errors, newline)
+        where = (suffix, prefix, dir)
+        return _open_named(how, where, flags, delete, delete_on_close)
+    fd, name = _open_new(suffix, prefix, dir, flags)
+    try:
+        # nobody has asked for a file object yet
+        return _TemporaryFileWrapper(None, name, delete, delete_on_close, fd)
+    except BaseException as error:
+        _os.close(fd)
+        _remove_after(error, name, flags)
+        raise
+
+
+def _open_named(
+    how: tuple[str, int, str | None, str | None, str | None],
+    where: tuple[Any, Any, Any],
+    flags: int,
+    delete: bool,
+    delete_on_close: bool,
+) -> _TemporaryFileWrapper[Any]:
+    """Return a file that is open in any manner, and removed at any time."""
     name = None
 
     def opener(*_: object) -> int:
         nonlocal name
-        fd, name = _open_new(suffix, prefix, dir, flags)
+        fd, name = _open_new(*where, flags)
         return fd
 
-    how = (mode, buffering, encoding, errors, newline)
     file: Any = None
     try:
-        if is_usual:
+        if _owned_file.is_usual(*how):
             file = _owned_file.buffered(opener())
         else:
             file = _io.open(_os.curdir, *how, opener=opener)
@@ -560,9 +570,15 @@ def NamedTemporaryFile(
     except BaseException as error:
         if file is not None:
             file.close()
-        if name is not None and flags == _bin_openflags:
-            _owned_file.remove_after(error, name)
+        if name is not None:
+            _remove_after(error, name, flags)
         raise
+
+
+def _remove_after(error: BaseException, name: Any, flags: int) -> None:
+    """Remove a file that could not be given to the caller."""
+    if flags == _bin_openflags:  # else the system removes it
+        _owned_file.remove_after(error, name)
 
 
 def _open_nameless(dir: Any) -> int | None:
