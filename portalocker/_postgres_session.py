@@ -15,14 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from . import _deadline, _postgres_pool, _postgres_sql
+    from . import _deadline, _listening, _postgres_pool, _postgres_sql
 
 logger: Any = _warning.lazy_logger('portalocker.postgres')
 
 #: how long a server may take to say that the time is over
 GRACE_SECONDS = 5.0
-# A cancellation may overtake the statement it was meant for: say it again
-_CANCEL_AGAIN_SECONDS = 0.2
 
 # Statements that ended so did not take the lock
 _NOT_GRANTED = frozenset(
@@ -67,6 +65,28 @@ class Hold(_holdings.Holding):
         self.loss: str | None = None
         self.on_lost = on_lost
         self._interrupt_on_lost = interrupt_on_lost
+        # Who is told when it has to wait; None: nobody
+        self.counted_wait: Any = None
+        self._is_counted_waiting = False
+
+    def waits(self) -> None:
+        """Others are before us; whoever counts is told once."""
+        if not self._is_counted_waiting:
+            self._is_counted_waiting = True
+            self.counted_wait.waits()
+
+    def waits_no_more(self) -> None:
+        """It is held, or given up."""
+        counted, self.counted_wait = self.counted_wait, None
+        if self._is_counted_waiting:
+            self._is_counted_waiting = False
+            counted.waits_no_more()
+
+    def is_counted_by(self, acquiring: _listening.Acquiring) -> None:
+        """The `acquire()` that is told to whoever counts succeeded."""
+        acquiring.holds(self)
+        if self.is_let_go:  # another thread was faster than we
+            self.stop_counting()
 
     def is_over(self) -> bool:
         """A hold that was lost is still there to be released."""
@@ -139,8 +159,10 @@ class Session:
         self._mutex = threading.RLock()
         # the thread that speaks; a signal handler finds itself here
         self._speaker: int | None = None
-        # those who want to speak while the owner waits in the server
+        # those who want to speak, perhaps while the owner waits in the server
         self._knocking: set[object] = set()
+        # the owner lets them
+        self._is_aside = False
         self._is_waiting = False
         # a signal handler ended the wait in order to speak
         self._was_disturbed = False
@@ -157,18 +179,30 @@ class Session:
 
         Raises `Refused` or `WireLost`.
         """
-        if not self._is_waiting:
-            return self._speak(lambda: self.wire.ask(statement, values))
         knock = object()
-        self._knocking.add(knock)
         try:
-            if self._speaker != threading.get_ident():
+            # first: who begins to wait looks for it after it says so
+            self._knocking.add(knock)
+            if self._is_waiting and self._speaker != threading.get_ident():
                 self._end_wait()
             return self._speak(lambda: self.wire.ask(statement, values))
         finally:
             self._knocking.discard(knock)
-            with self._has_stopped_waiting:
-                self._has_stopped_waiting.notify_all()
+            if self._is_aside:
+                with self._has_stopped_waiting:
+                    self._has_stopped_waiting.notify_all()
+
+    def _step_aside(self) -> None:
+        """Let those speak who knock; the owner waits on after them."""
+        if not self._knocking:
+            return
+        with self._has_stopped_waiting:
+            self._is_aside = True
+            while self._knocking:  # a signal may have kept them from telling
+                self._has_stopped_waiting.wait(
+                    _postgres_wire.CANCEL_AGAIN_SECONDS
+                )
+            self._is_aside = False
 
     def _end_wait(self) -> None:
         """Have the owner of this session stop waiting for a moment."""
@@ -176,7 +210,8 @@ class Session:
             self.wire.cancel()
             with self._has_stopped_waiting:
                 self._has_stopped_waiting.wait_for(
-                    lambda: not self._is_waiting, _CANCEL_AGAIN_SECONDS
+                    lambda: not self._is_waiting,
+                    _postgres_wire.CANCEL_AGAIN_SECONDS,
                 )
 
     def _speak(
@@ -213,12 +248,8 @@ class Session:
 
         Whether it is held now. Raises `Refused` or `WireLost`.
         """
-        values = hold.key.values
         try:
-            if deadline is None:
-                rows = self.ask(hold.verbs.try_lock, values)
-            else:
-                rows = self._wait_for_lock(hold, deadline)
+            rows = self._ask_for_lock(hold, deadline)
             token = rows[0][0]
             if token is None:
                 return False
@@ -237,6 +268,18 @@ class Session:
         self.has_served = True
         return True
 
+    def _ask_for_lock(
+        self, hold: Hold, deadline: _deadline.Deadline | None
+    ) -> _postgres_wire.Rows:
+        if deadline is not None and hold.counted_wait is None:
+            return self._wait_for_lock(hold, deadline)
+        # whoever counts wants to know whether others are before us
+        rows = self.ask(hold.verbs.try_lock, hold.key.values)
+        if deadline is None or rows[0][0] is not None:
+            return rows
+        hold.waits()
+        return self._wait_for_lock(hold, deadline)
+
     def _undo(self, hold: Hold) -> None:
         """Nobody knows whether it is held: make sure that it is not."""
         # so that the connection is closed when nothing else is held in it
@@ -254,11 +297,7 @@ class Session:
         self, hold: Hold, deadline: _deadline.Deadline
     ) -> _postgres_wire.Rows:
         while True:
-            if self._knocking:
-                with self._has_stopped_waiting:
-                    self._has_stopped_waiting.wait_for(
-                        lambda: not self._knocking
-                    )
+            self._step_aside()
             self._was_disturbed = False
             try:
                 return self._speak(
@@ -280,7 +319,7 @@ class Session:
             self._is_waiting = True
             self.wire.say(hold.verbs.lock, hold.key.values)
             if self._knocking:  # they may not have seen us wait
-                self.wire.cancel()
+                self.wire.cancel_until_heard()
             return self.wire.reply(remaining + GRACE_SECONDS, hold.waker)
         except (_postgres_wire.Refused, _postgres_wire.WireLost):
             raise

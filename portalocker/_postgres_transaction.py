@@ -9,6 +9,7 @@ import psycopg
 import psycopg.rows
 
 from . import (
+    _listening,
     _lock_request,
     _postgres_sql,
     _postgres_wire,
@@ -46,7 +47,8 @@ def transaction_lock(
     raises `AlreadyLocked`, or at once where `fail_when_locked`. Raises
     `DeadlockError` where the server found that we wait for ourselves, and
     `LockException` where the connection has no transaction to hold it. In
-    each case the transaction can go on.
+    each case the transaction can go on. Wait counters know it as
+    portalocker.transaction_lock.enter.
 
     >>> with psycopg.connect() as connection:  # doctest: +SKIP
     ...     transaction_lock(connection, 'nightly')
@@ -57,9 +59,24 @@ def transaction_lock(
             f'cannot lock in {connection!r}: it is no psycopg.Connection'
         )
     seconds = utils.coalesce(timeout, utils.DEFAULT_TIMEOUT)
-    plan = transaction_plan(
-        connection, name, 0.0 if fail_when_locked else seconds, flags=flags
-    )
+    wish = connection, name, 0.0 if fail_when_locked else seconds, flags
+    phases_of = _listening.listener
+    if phases_of is None:
+        _lock_in(connection, plan_of(*wish, None))
+        return
+    counted = phases_of(InTransaction)
+    with _listening.Acquiring(counted) as acquiring:
+        _lock_in(connection, plan_of(*wish, counted))
+        acquiring.holds(None)  # the server knows when it ends
+
+
+class InTransaction:
+    """What is counted as `transaction_lock()`, of either colour."""
+
+    counter_name = 'portalocker.transaction_lock'
+
+
+def _lock_in(connection: psycopg.Connection[Any], plan: Plan) -> None:
     with connection.cursor(row_factory=psycopg.rows.tuple_row) as cursor:
         try:
             words = next(plan)
@@ -95,12 +112,12 @@ def _check_transaction(
         raise exceptions.LockException(f'cannot lock {name!r}: {cause}')
 
 
-def transaction_plan(
+def plan_of(
     connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any],
     name: _postgres_sql.Name,
     timeout: float,
-    *,
     flags: constants.LockFlags,
+    counted: Any,
 ) -> Plan:
     """What to ask the server, one statement after the other.
 
@@ -110,11 +127,16 @@ def transaction_plan(
     key = _postgres_sql.key_of(name)
     _check_transaction(connection, name)
     is_shared = bool(int(flags) & constants.LOCK_SH)
-    return _steps(key, name, timeout, is_shared=is_shared)
+    return _steps(key, name, timeout, counted, is_shared=is_shared)
 
 
 def _steps(
-    key: _postgres_sql.Key, name: object, timeout: float, *, is_shared: bool
+    key: _postgres_sql.Key,
+    name: object,
+    timeout: float,
+    counted: Any,
+    *,
+    is_shared: bool,
 ) -> Plan:
     suffix = '_shared' if is_shared else ''
     end = f'xact_lock{suffix}({", ".join(["%s"] * len(key.numbers))})'
@@ -126,8 +148,11 @@ def _steps(
     waited = None
     if timeout > 0:
         query = f'SELECT pg_catalog.pg_advisory_{end}'
-        if (yield from _wait(query.encode(), key, name, timeout)):
-            return
+        with contextlib.ExitStack() as waiting:
+            if counted is not None:
+                waiting.enter_context(_listening.Waiting(counted))
+            if (yield from _wait(query.encode(), key, name, timeout)):
+                return
         waited = time.perf_counter() - started
     raise exceptions.AlreadyLocked(filename=str(name), waited=waited)
 

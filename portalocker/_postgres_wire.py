@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: how long a server may take to answer what takes it no time
 ANSWER_SECONDS = 10.0
+#: a cancellation may overtake the statement it is meant for: say it again
+CANCEL_AGAIN_SECONDS = 0.2
 # What a system call takes as a number of milliseconds
 _LONGEST_WAIT_MS = 2**31 - 1
 
@@ -168,6 +170,14 @@ class Wire:
         """Have the server end the statement; any thread may call this."""
         with contextlib.suppress(psycopg.Error):
             self.connection.cancel_safe(timeout=ANSWER_SECONDS)
+
+    def cancel_until_heard(self) -> None:
+        """End the statement that was just sent; its reply is to be read."""
+        until = time.monotonic() + ANSWER_SECONDS
+        while time.monotonic() < until:
+            self.cancel()
+            if _wait(self.fd, CANCEL_AGAIN_SECONDS):
+                return
 
     def listen(self) -> None:
         """Hear what the server says of its own accord; `WireLost`."""

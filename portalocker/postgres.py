@@ -13,10 +13,12 @@ from __future__ import annotations
 import time
 
 from . import (
+    _acquisition,
     _after_fork,
     _copies,
     _deadline,
     _holdings,
+    _listening,
     _lock_request,
     _postgres_sql,
     constants,
@@ -154,12 +156,29 @@ class PostgresLock(
         where this thread holds this object already; and another
         `LockException`, at once, where the server cannot be used.
         """
+        phases_of = _listening.listener
+        if phases_of is None:
+            self._acquire(timeout, fail_when_locked, None)
+            return self
+        counted = phases_of(self)
+        with _listening.Acquiring(counted) as acquiring:
+            hold = self._acquire(timeout, fail_when_locked, counted)
+            hold.is_counted_by(acquiring)
+        return self
+
+    def _acquire(
+        self,
+        timeout: float | None,
+        fail_when_locked: bool | None,
+        counted: Any,
+    ) -> _postgres_session.Hold:
         started = time.perf_counter()
         may_wait = not utils.coalesce(fail_when_locked, self.fail_when_locked)
         deadline = _deadline.Deadline(utils.coalesce(timeout, self.timeout))
         may_wait = may_wait and deadline.remaining() > 0
-        if self._take(deadline if may_wait else None):
-            return self
+        hold = self._take(deadline if may_wait else None, counted)
+        if hold is not None:
+            return hold
         raise exceptions.AlreadyLocked(
             filename=str(self.name),
             holders=self._holders_if_known(),
@@ -171,8 +190,11 @@ class PostgresLock(
 
         Raises as `acquire()` does, except `AlreadyLocked`.
         """
-        own = self._own_hold()
-        return own is not None or self._take(None)
+        if self._own_hold() is not None:
+            return True
+        return _acquisition.try_counted(
+            self, lambda: self._take(None) is not None, self._holdings.own
+        )
 
     def release(self) -> None:
         """Let the lock go; does nothing where it is not held.
@@ -181,10 +203,18 @@ class PostgresLock(
         one. Raises `LockLostError` where the hold was lost before.
         """
         hold = self._holdings.to_release()
-        if hold is not None:
-            self._give_back(hold)
-            if hold.loss is not None:
-                raise hold.error()
+        if hold is None:
+            return
+        if hold.counted is None:
+            self._end(hold)
+            return
+        with _listening.Releasing(hold):
+            self._end(hold)
+
+    def _end(self, hold: _postgres_session.Hold) -> None:
+        self._give_back(hold)
+        if hold.loss is not None:
+            raise hold.error()
 
     def __enter__(self) -> Self:
         return self.acquire()
@@ -219,7 +249,10 @@ class PostgresLock(
             return None
         return hold
 
-    def _take(self, deadline: _deadline.Deadline | None) -> bool:
+    def _take(
+        self, deadline: _deadline.Deadline | None, counted: Any = None
+    ) -> _postgres_session.Hold | None:
+        """The new hold; None where others hold until the deadline."""
         if self._own_hold() is not None:
             raise exceptions.AlreadyActive(
                 f'this thread holds the lock {self.name!r} already'
@@ -227,6 +260,7 @@ class PostgresLock(
         self._holdings.note_user()
         self._was_lost = False
         hold = self._new_hold()
+        hold.counted_wait = counted
         try:
             is_held = self._enter_and_take(hold, deadline)
             if is_held:
@@ -235,7 +269,9 @@ class PostgresLock(
             if hold.session is not None:
                 _give_back(hold)
             raise
-        return is_held
+        finally:
+            hold.waits_no_more()
+        return hold if is_held else None
 
     def _new_hold(self) -> _postgres_session.Hold:
         return _postgres_session.Hold(
@@ -346,4 +382,5 @@ def _give_back(hold: _postgres_session.Hold) -> None:
     try:
         session.let_go(hold)
     finally:
+        hold.stop_counting()
         session.endpoint.leave(session, hold)

@@ -10,8 +10,9 @@
 The locks report once somebody called `enable()`: a counter NAME.enter
 for `acquire()` and `try_acquire()` from the call to its end, NAME.region for
 the time the lock is held, NAME.exit for `release()`. A try that finds the lock
-taken counts as out of time. While nobody listens that costs one `if` each. For
-`PostgresLock` use `guard()`.
+taken counts as out of time. While nobody listens that costs one `if` each. Of
+`transaction_lock()` on PostgreSQL only the way in is counted, under
+portalocker.transaction_lock.enter: the server ends such a hold by itself.
 """
 
 from __future__ import annotations
@@ -396,8 +397,9 @@ class Phases:
         """`acquire()` raises."""
         self._enter.end(time.perf_counter_ns() - began)
         self._enter.note(failure)
-        if getattr(failure, 'waited', 0) is None:  # it did not even wait
-            self._enter.contended += 1
+        if isinstance(failure, exceptions.AlreadyLocked):
+            # Who waited was counted then
+            self._enter.contended += failure.waited is None
 
     def leaves(self, began: int, region: int | None) -> None:
         """`release()` ends, and the region that began then, if it ends."""

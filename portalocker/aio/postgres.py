@@ -26,6 +26,7 @@ import psycopg.rows
 
 from .. import (
     _holdings,
+    _listening,
     _postgres_sql,
     _postgres_transaction,
     _task_claimant,
@@ -51,14 +52,25 @@ class _OfTasks(postgres.PostgresLock):
     """The blocking half: worker threads use it in the name of tasks."""
 
     def acquire_for(
-        self, waker: socket.socket, on_lost: Any, **options: Any
-    ) -> None:
+        self,
+        waker: socket.socket,
+        on_lost: Any,
+        timeout: float | None,
+        fail_when_locked: bool | None,
+        counted: Any,
+    ) -> _postgres_session.Hold:
         """Acquire; something to read from the waker ends the wait."""
         _call.waker, _call.on_lost = waker, on_lost
         try:
-            self.acquire(**options)
+            here = None if counted is None else counted.here()
+            return self._acquire(timeout, fail_when_locked, here)
         finally:
             del _call.waker, _call.on_lost
+
+    def holds_unlost(self) -> bool:
+        """Whether the running task holds, as far as we were told."""
+        hold: Any = self._holdings.own()
+        return hold is not None and hold.loss is None
 
     def _new_hold(self) -> _postgres_session.Hold:
         hold = super()._new_hold()
@@ -151,28 +163,42 @@ class AsyncPostgresLock:
 
         Cancelled, it holds nothing and stands in no line.
         """
+        phases_of = _listening.listener
+        if phases_of is None:
+            await self._acquire(timeout, fail_when_locked, None)
+            return self
+        counted = phases_of(self)
+        with _listening.Acquiring(counted) as acquiring:
+            hold = await self._acquire(timeout, fail_when_locked, counted)
+            hold.is_counted_by(acquiring)
+        return self
+
+    async def _acquire(
+        self,
+        timeout: float | None,
+        fail_when_locked: bool | None,
+        counted: Any,
+    ) -> _postgres_session.Hold:
         on_lost = self._handler_in_loop()
         waker, waiter = socket.socketpair()
+        hold: _postgres_session.Hold
         with waker, waiter:
-            await _in_thread(
+            hold = await _in_thread(
                 lambda: self._lock.acquire_for(
-                    waiter,
-                    on_lost,
-                    timeout=timeout,
-                    check_interval=check_interval,
-                    fail_when_locked=fail_when_locked,
+                    waiter, on_lost, timeout, fail_when_locked, counted
                 ),
                 abandon=lambda: waker.send(b'!'),
                 undo=self._lock.release,
             )
-        return self
+        return hold
 
     async def try_acquire(self) -> bool:
         """Take the lock if it is free now; whether this task holds it."""
+        with _as_task():
+            if self._lock.holds_unlost():
+                return True
         try:
             await self.acquire(fail_when_locked=True)
-        except exceptions.AlreadyActive:
-            return True
         except exceptions.AlreadyLocked:
             return False
         return True
@@ -253,9 +279,21 @@ async def transaction_lock(
             f'cannot lock in {connection!r}: it is no AsyncConnection'
         )
     seconds = utils.coalesce(timeout, utils.DEFAULT_TIMEOUT)
-    plan = _postgres_transaction.transaction_plan(
-        connection, name, 0.0 if fail_when_locked else seconds, flags=flags
-    )
+    wish = connection, name, 0.0 if fail_when_locked else seconds, flags
+    phases_of = _listening.listener
+    if phases_of is None:
+        await _lock_in(connection, _postgres_transaction.plan_of(*wish, None))
+        return
+    counted = phases_of(_postgres_transaction.InTransaction)
+    with _listening.Acquiring(counted) as acquiring:
+        plan = _postgres_transaction.plan_of(*wish, counted)
+        await _lock_in(connection, plan)
+        acquiring.holds(None)  # the server knows when it ends
+
+
+async def _lock_in(
+    connection: psycopg.AsyncConnection[Any], plan: _postgres_transaction.Plan
+) -> None:
     rows = psycopg.rows.tuple_row
     async with connection.cursor(row_factory=rows) as cursor:
         try:

@@ -467,6 +467,27 @@ class TestHold:
             second.tell()
             holder.expect('second')
 
+    def test_others_come_in_between_at_whatever_moment_of_the_wait(
+        self, make: Make, stage: Stage, admin: Any
+    ) -> None:
+        """Also where the holder is just about to wait again."""
+        first = make('first')
+
+        def acquire_both(line: Line) -> None:
+            first.acquire()
+            with make('second'):
+                line.say('second')
+
+        second = held_elsewhere(stage, make('second'))
+        holder = stage.thread(acquire_both)
+        wait_until_in_line(admin)
+        for _ in range(50):
+            first.verify()
+        first.release()
+        with make('first'):
+            second.tell()
+            holder.expect('second')
+
     def test_thread_that_came_in_vain_releases_nobody(
         self, make: Make, stage: Stage
     ) -> None:

@@ -5,19 +5,21 @@ Actors are ordered by what the server says of them: who holds, who waits.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import os
 import pickle
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from actors import leave_child_behind
 from server_locks import KIND_OF, LAWS, LONG, SHORT, InTask, law
 
-from portalocker import exceptions
+from portalocker import exceptions, wait_counters
 
 ROUNDS = 8
 TOGETHER = 'readers are inside together'
@@ -588,6 +590,150 @@ def test_holders_and_waiters_are_told(make, rival, stage, kind) -> None:
     waiter.tell()
     for process in (holder, waiter):
         process.finish()
+
+
+# Counting
+
+
+@pytest.fixture
+def counted(name) -> Iterator[Callable[..., Any]]:
+    """Have a lock report under the name of this test, and read that."""
+    wait_counters.enable()
+
+    def counted(what: Any) -> Any:
+        if isinstance(what, str):
+            return wait_counters.WaitCounter(f'{name}.{what}').snapshot()
+        lock = what.lock if isinstance(what, InTask) else what
+        lock.counter_name = name
+        return what
+
+    yield counted
+    wait_counters.disable()
+
+
+@law()
+def test_wait_and_hold_are_counted(make, rival, stage, counted) -> None:
+    def body(line) -> None:
+        lock = counted(make())
+        lock.acquire()
+        line.say('in')
+        line.hear()
+        lock.release()
+        line.say('out')
+        line.hear()
+
+    holder = stage.process(holder_of(rival()))
+    holder.expect('in')
+    waiter = stage.thread(body)
+    until(lambda: counted('enter').active)
+    assert counted('region').started == 0
+    holder.tell()
+    waiter.expect('in')
+    entered = counted('enter')
+    assert (entered.active, entered.started, entered.contended) == (0, 1, 1)
+    assert (entered.timeouts, entered.cancelled, entered.errors) == (0, 0, 0)
+    assert counted('region').active == 1
+    assert counted('exit').started == 0
+    waiter.tell()
+    waiter.expect('out')
+    assert (counted('region').active, counted('region').started) == (0, 1)
+    assert counted('exit').started == 1
+    waiter.tell()
+    waiter.finish()
+    holder.finish()
+
+
+@law()
+def test_lock_that_is_free_is_not_contended(make, counted) -> None:
+    lock = counted(make())
+    with lock:
+        pass
+    assert lock.try_acquire()
+    assert counted('region').active == 1
+    lock.release()
+    assert counted('enter').started == 2
+    assert counted('enter').contended == 0
+    assert counted('region').started == counted('exit').started == 2
+
+
+@law()
+def test_refusal_is_counted_as_out_of_time(
+    make, rival, stage, counted
+) -> None:
+    holder = stage.process(holder_of(rival()))
+    holder.expect('in')
+    lock = counted(make())
+    for wish in ({'fail_when_locked': True}, {'timeout': SHORT}):
+        with pytest.raises(exceptions.AlreadyLocked):
+            lock.acquire(**wish)
+    assert not lock.try_acquire()
+    entered = counted('enter')
+    assert (entered.active, entered.started) == (0, 3)
+    assert (entered.timeouts, entered.contended) == (3, 3)
+    assert counted('region').started == 0
+    holder.tell()
+    holder.finish()
+
+
+@law(redis_reentrant='it may be acquired again')
+def test_refused_use_is_counted_as_an_error(make, counted) -> None:
+    with counted(make()) as lock:
+        with pytest.raises(exceptions.AlreadyActive):
+            lock.acquire()
+        assert counted('enter').errors == 1
+        assert counted('region').active == 1
+    assert counted('region').started == 1
+
+
+@law()
+def test_interrupt_is_counted_as_cancelled(
+    make, rival, stage, counted
+) -> None:
+    def body(line) -> None:
+        lock = counted(make())
+        line.hear()
+        with pytest.raises(KeyboardInterrupt):
+            lock.acquire()
+        entered = counted('enter')
+        assert (entered.active, entered.cancelled) == (0, 1)
+        line.say('interrupted')
+        line.hear()
+
+    with rival() as lock:
+        waiter = stage.process(body)
+        waiter.tell()
+        until_in_line(lock)
+        waiter.signal(signal.SIGINT)
+        waiter.expect('interrupted')
+    waiter.tell()
+    waiter.finish()
+
+
+@law(redis_reentrant='what was lost has to be released first')
+def test_region_of_a_lost_hold_ends_with_its_release(
+    make, server, counted
+) -> None:
+    lock = counted(make())
+    for end in (lock.release, lock.acquire):
+        lock.acquire()
+        server.end_connection_of(lock)
+        until(lambda: lock.lost)
+        with contextlib.suppress(exceptions.LockLostError):
+            end()
+    assert counted('region').active == 1
+    assert counted('region').started == 3
+    lock.release()
+    assert counted('region').active == 0
+
+
+@law(redis_tasks=UNCLOSED)
+def test_region_of_a_lock_that_nobody_refers_to_ends(make, counted) -> None:
+    lock = counted(make())
+    lock.acquire()
+    del lock
+    gc.collect()
+    until(lambda: not counted('region').active)
+    assert counted('region').started == 1
 
 
 # No lock escapes
