@@ -238,3 +238,5 @@ def test_a_lock_without_a_number_for_a_timeout_is_not_made() -> None:
         Switch(math.nan)
     with pytest.raises(ValueError, match='not a number'):
         utils.Lock('path', timeout=math.nan)
+    with pytest.raises(TypeError, match="cannot wait for '5'"):
+        Switch('5')  # type: ignore[arg-type]

@@ -346,6 +346,20 @@ def test_a_planted_link_is_refused(
     assert not victim.exists()
 
 
+def test_a_place_that_cannot_be_opened_leaves_nothing_open(
+    semaphore: Semaphores,
+) -> None:
+    """The first place is held, the second is none."""
+    one, other = semaphore(2, timeout=LONG), semaphore(2)
+    other.get_filename(1).symlink_to('nowhere')
+    with other:
+        before = os.listdir('/dev/fd')
+        with pytest.raises(OSError, match='symbolic link'):
+            one.acquire(check_interval=SHORT)
+        assert os.listdir('/dev/fd') == before
+    assert one.lock is None
+
+
 # try_lock
 
 

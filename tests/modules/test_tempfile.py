@@ -1008,6 +1008,24 @@ def refuse_files(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
         monkeypatch.setattr(os, 'write', fail)
 
 
+@pytest.mark.parametrize('mode', ['w+b', 'w+'])
+def test_a_spooled_file_tells_what_it_is_before_and_after_it_moved(
+    mode: str,
+) -> None:
+    lines = ['one\n', 'two\n'] if mode == 'w+' else [b'one\n', b'two\n']
+    with spooled(6, mode) as file:
+        assert (file.mode, file.name, file.closed) == (mode, None, False)
+        file.writelines(lines)
+        assert file._rolled
+        assert file.name == file.fileno()
+        file.seek(0)
+        assert list(file) == lines
+    assert file.closed
+    file.close()
+    with pytest.raises(ValueError, match='closed'), file:
+        pytest.fail('the block ran')
+
+
 @pytest.mark.parametrize('step', ['open', 'write'])
 @pytest.mark.parametrize('mode', ['w+b', 'w+'])
 def test_a_rollover_that_fails_keeps_all_data_and_says_so(
