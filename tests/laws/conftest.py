@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from states import wait_until
+from witness import Witness
 
 collect_ignore_glob = [] if sys.platform == 'linux' else ['*.py']
 
@@ -143,30 +144,6 @@ def stage(path: pathlib.Path) -> Iterator[Any]:
     stage = actors.Stage()
     yield stage
     stage.close()
-
-
-class Witness:
-    """Sees two at once in one place; knows nothing of locks."""
-
-    def __init__(self, directory: pathlib.Path) -> None:
-        self._mark = directory / 'somebody is inside'
-        self._journal = directory / 'journal'
-
-    def enter(self, who: object = '') -> None:
-        os.close(os.open(self._mark, os.O_CREAT | os.O_EXCL))
-        self.note(f'{who} in')
-
-    def leave(self, who: object = '') -> None:
-        self.note(f'{who} out')
-        os.unlink(self._mark)
-
-    def note(self, text: str) -> None:
-        fd = os.open(self._journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(fd, f'{text}\n'.encode())
-        os.close(fd)
-
-    def journal(self) -> list[str]:
-        return self._journal.read_text(encoding='ascii').splitlines()
 
 
 @pytest.fixture

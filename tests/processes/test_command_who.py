@@ -8,11 +8,11 @@ import os
 import pathlib
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from states import wait_until
 
 from portalocker import __main__, _owner, utils
 from portalocker.commands import who
@@ -60,10 +60,7 @@ def locker(
         assert process.stdout is not None
         if waits:
             before = len(_owner.waiters_of(path))
-            until = time.monotonic() + LONG
-            while len(_owner.waiters_of(path)) <= before:
-                assert time.monotonic() < until
-                time.sleep(0.001)
+            wait_until(lambda: len(_owner.waiters_of(path)) > before)
         else:
             assert process.stdout.readline() == 'in\n'
         yield process.pid

@@ -11,6 +11,7 @@ from typing import Any
 
 import engines
 import pytest
+from witness import Witness
 
 TESTS = pathlib.Path(__file__).parents[1]
 # actors: processes and threads that say what they did; scenes: PostgreSQL's
@@ -185,29 +186,6 @@ def stage(server: Any) -> Iterator[Any]:
     stage = actors.Stage()
     yield stage
     stage.close()
-
-
-class Witness:
-    """Sees two at once in one place; knows nothing of locks."""
-
-    def __init__(self, directory: pathlib.Path) -> None:
-        self._mark = directory / 'somebody is inside'
-        self._journal = directory / 'journal'
-
-    def __enter__(self) -> None:
-        os.close(os.open(self._mark, os.O_CREAT | os.O_EXCL))
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.note('in and out')
-        os.unlink(self._mark)
-
-    def note(self, text: str) -> None:
-        fd = os.open(self._journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        os.write(fd, f'{text}\n'.encode())
-        os.close(fd)
-
-    def journal(self) -> list[str]:
-        return self._journal.read_text(encoding='ascii').splitlines()
 
 
 @pytest.fixture
