@@ -15,11 +15,11 @@ import pytest
 from children import NOBODY, become_nobody, in_child
 
 from portalocker import (
-    _publication,
     _publication_attributes,
     _publication_draft,
     exceptions,
 )
+from portalocker._publication import open_atomic
 
 pytestmark = pytest.mark.skipif(
     os.name == 'nt', reason='directory descriptors'
@@ -29,8 +29,6 @@ needs_root = pytest.mark.skipif(not is_root, reason='needs root')
 needs_linux = pytest.mark.skipif(sys.platform != 'linux', reason='Linux')
 
 LONG = 60  # seconds; reached by a failure only
-
-AtomicWriter = _publication.open_atomic
 
 
 @pytest.fixture(params=ways.WAYS)
@@ -55,7 +53,7 @@ class TestEveryWay:
     def test_new_file_appears_and_nothing_else(
         self, place: pathlib.Path
     ) -> None:
-        with AtomicWriter(place / 'new') as fh:
+        with open_atomic(place / 'new') as fh:
             fh.write(b'payload')
         assert (place / 'new').read_bytes() == b'payload'
         assert _names(place) == ['new']
@@ -64,16 +62,16 @@ class TestEveryWay:
     def test_nobody_sees_the_name_before_the_block_is_left(
         self, place: pathlib.Path
     ) -> None:
-        with AtomicWriter(place / 'new') as fh:
+        with open_atomic(place / 'new') as fh:
             fh.write(b'payload')
             fh.flush()
             assert not (place / 'new').exists()
 
     def test_unprivileged_user_can_publish(self, place: pathlib.Path) -> None:
         def publish() -> None:
-            with AtomicWriter(place / 'new') as fh:
+            with open_atomic(place / 'new') as fh:
                 fh.write(b'1')
-            with AtomicWriter(place / 'new', overwrite=True) as fh:
+            with open_atomic(place / 'new', overwrite=True) as fh:
                 fh.write(b'22')
             assert _names(place) == ['new']
 
@@ -83,14 +81,14 @@ class TestEveryWay:
     def test_body_that_raises_leaves_nothing(
         self, place: pathlib.Path
     ) -> None:
-        with pytest.raises(KeyError), AtomicWriter(place / 'new') as fh:  # noqa: PT012
+        with pytest.raises(KeyError), open_atomic(place / 'new') as fh:  # noqa: PT012
             fh.write(b'payload')
             raise KeyError
         assert _names(place) == []
 
     def test_replacing_leaves_one_file(self, place: pathlib.Path) -> None:
         (place / 'old').write_bytes(b'old')
-        with AtomicWriter(place / 'old', overwrite=True) as fh:
+        with open_atomic(place / 'old', overwrite=True) as fh:
             fh.write(b'new')
             fh.flush()
             assert (place / 'old').read_bytes() == b'old'
@@ -100,7 +98,7 @@ class TestEveryWay:
     def test_name_that_appears_meanwhile_is_never_replaced(
         self, place: pathlib.Path
     ) -> None:
-        writer = AtomicWriter(place / 'new')
+        writer = open_atomic(place / 'new')
         fh = writer.__enter__()
         fh.write(b'ours')
         (place / 'new').write_bytes(b'theirs')
@@ -117,7 +115,7 @@ class TestEveryWay:
     def test_dangling_link_that_appears_meanwhile_is_never_replaced(
         self, place: pathlib.Path
     ) -> None:
-        writer = AtomicWriter(place / 'new')
+        writer = open_atomic(place / 'new')
         writer.__enter__()
         (place / 'new').symlink_to('nowhere')
         with pytest.raises(exceptions.DestinationExists):
@@ -127,9 +125,9 @@ class TestEveryWay:
 
     def test_longest_name_works(self, place: pathlib.Path) -> None:
         name = 'n' * os.pathconf(place, 'PC_NAME_MAX')
-        with AtomicWriter(place / name) as fh:
+        with open_atomic(place / name) as fh:
             fh.write(b'1')
-        with AtomicWriter(place / name, overwrite=True) as fh:
+        with open_atomic(place / name, overwrite=True) as fh:
             fh.write(b'22')
         assert (place / name).read_bytes() == b'22'
         assert _names(place) == [name]
@@ -139,7 +137,7 @@ class TestEveryWay:
             for umask in (0o000, 0o022, 0o027, 0o077):
                 os.umask(umask)
                 path = place / f'{umask:o}'
-                with AtomicWriter(path):
+                with open_atomic(path):
                     pass
                 mode = stat.S_IMODE(path.stat().st_mode)
                 assert mode == 0o666 & ~umask, oct(mode)
@@ -158,7 +156,7 @@ class TestEveryWay:
 
         def run(number: int) -> None:
             try:
-                with AtomicWriter(path, durable=False) as fh:
+                with open_atomic(path, durable=False) as fh:
                     fh.write(b'%d' % number)
                     everybody_has_entered.wait()
             except Exception as error:
@@ -189,7 +187,7 @@ class TestEveryWay:
     def test_forked_child_publishes_and_removes_nothing(
         self, place: pathlib.Path
     ) -> None:
-        writer = AtomicWriter(place / 'new')
+        writer = open_atomic(place / 'new')
         fh = writer.__enter__()
         fh.write(b'written once')  # still in the buffer of both
         in_child(lambda: writer.__exit__(None, None, None))
@@ -201,7 +199,7 @@ class TestEveryWay:
     def test_forked_child_may_raise_and_discard(
         self, place: pathlib.Path
     ) -> None:
-        writer = AtomicWriter(place / 'new')
+        writer = open_atomic(place / 'new')
         writer.__enter__().write(b'written once')
         in_child(lambda: writer.__exit__(KeyError, KeyError(), None))
         in_child(writer.discard)
@@ -233,7 +231,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures('named')
 class TestNamedDraft:
     def test_has_a_name_of_our_pattern(self, place: pathlib.Path) -> None:
-        with AtomicWriter(place / 'new'):
+        with open_atomic(place / 'new'):
             (name,) = _names(place)
             start, project, digits, end = name.split('.')
             assert (start, project, end) == ('', 'portalocker', 'tmp')
@@ -243,14 +241,14 @@ class TestNamedDraft:
     def test_is_locked_while_its_writer_lives(
         self, place: pathlib.Path
     ) -> None:
-        with AtomicWriter(place / 'new'):
+        with open_atomic(place / 'new'):
             (name,) = _names(place)
             assert not _can_be_reaped(place / name)
         assert _can_be_reaped(place / 'new')
 
     def test_of_a_dead_writer_can_be_reaped(self, place: pathlib.Path) -> None:
         def die() -> None:
-            with AtomicWriter(place / 'new'):
+            with open_atomic(place / 'new'):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         with pytest.raises(AssertionError):
@@ -262,7 +260,7 @@ class TestNamedDraft:
         self, place: pathlib.Path
     ) -> None:
         (place / 'secret').touch(0o600)
-        with AtomicWriter(place / 'secret', overwrite=True):
+        with open_atomic(place / 'secret', overwrite=True):
             (name,) = (n for n in _names(place) if n != 'secret')
             mode = stat.S_IMODE((place / name).stat().st_mode)
             assert mode == 0o600
@@ -283,7 +281,7 @@ class TestNamedDraft:
             real_flock(fd, flags)
 
         monkeypatch.setattr(fcntl, 'flock', reap_the_first)
-        with AtomicWriter(place / 'new') as fh:
+        with open_atomic(place / 'new') as fh:
             fh.write(b'payload')
         assert reaped
         assert (place / 'new').read_bytes() == b'payload'
@@ -303,7 +301,7 @@ class TestNamedDraft:
             real_flock(fd, flags)
 
         monkeypatch.setattr(fcntl, 'flock', refuse_the_first)
-        with AtomicWriter(place / 'new') as fh:
+        with open_atomic(place / 'new') as fh:
             fh.write(b'payload')
             assert len(_names(place)) == 2
         # the reaper removes what it holds
@@ -317,14 +315,14 @@ class TestNamedDraft:
         import fcntl
 
         monkeypatch.setattr(fcntl, 'flock', ways.refuse(errno.ENOLCK))
-        with AtomicWriter(place / 'new') as fh:
+        with open_atomic(place / 'new') as fh:
             fh.write(b'payload')
         assert _names(place) == ['new']
 
     def test_removed_by_a_stranger_fails_with_the_name(
         self, place: pathlib.Path
     ) -> None:
-        writer = AtomicWriter(place / 'old', overwrite=True)
+        writer = open_atomic(place / 'old', overwrite=True)
         writer.__enter__()
         (name,) = _names(place)
         (place / name).unlink()
@@ -341,7 +339,7 @@ class TestNamedDraft:
         planted = place / f'.portalocker.{"00" * 8}.tmp'
         planted.symlink_to('elsewhere')
         monkeypatch.setattr(os, 'urandom', lambda _: numbers.pop(0))
-        with AtomicWriter(place / 'new') as fh:
+        with open_atomic(place / 'new') as fh:
             fh.write(b'payload')
         assert numbers == []
         assert not (place / 'elsewhere').exists()
@@ -372,7 +370,7 @@ def test_temporary_name_is_locked_until_it_replaces(
         real_replace(*args, **kwargs)
 
     monkeypatch.setattr(os, 'replace', replace)
-    with AtomicWriter(place / 'new', overwrite=True):
+    with open_atomic(place / 'new', overwrite=True):
         pass
     assert locked == [True]
 
@@ -383,7 +381,7 @@ def test_payload_that_cannot_be_renamed_is_kept_all_the_same(
 ) -> None:
     monkeypatch.setattr(os, 'rename', ways.refuse(errno.EACCES))
     monkeypatch.setattr(os, 'replace', ways.refuse(errno.EBUSY))
-    writer = AtomicWriter(place / 'new', overwrite=True)
+    writer = open_atomic(place / 'new', overwrite=True)
     writer.__enter__().write(b'payload')
     with pytest.raises(OSError, match='new') as caught:
         writer.__exit__(None, None, None)
@@ -399,7 +397,7 @@ def test_without_a_free_name_the_error_names_the_directory(
     monkeypatch.setattr(os, 'urandom', lambda n: b'\0' * n)
     (place / f'.portalocker.{"00" * 8}.tmp').touch()
     with pytest.raises(FileExistsError, match='temporary name'):
-        AtomicWriter(place / 'new').__enter__()
+        open_atomic(place / 'new').__enter__()
 
 
 def test_link_that_was_made_though_the_answer_got_lost_is_no_failure(
@@ -413,7 +411,7 @@ def test_link_that_was_made_though_the_answer_got_lost_is_no_failure(
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
     monkeypatch.setattr(os, 'link', link)
-    with AtomicWriter(place / 'new') as fh:
+    with open_atomic(place / 'new') as fh:
         fh.write(b'payload')
     assert (place / 'new').read_bytes() == b'payload'
     assert _names(place) == ['new']
@@ -448,7 +446,7 @@ def test_names_that_drafts_take_are_of_that_kind(
         real_replace(*args, **options)
 
     monkeypatch.setattr(os, 'replace', replace)
-    with AtomicWriter(place / 'new', overwrite=True):
+    with open_atomic(place / 'new', overwrite=True):
         pass
     assert [_publication_draft.is_draft_name(name) for name in seen] == [True]
 
@@ -463,9 +461,9 @@ def test_without_proc_the_draft_is_copied(place: pathlib.Path) -> None:
         os.chroot(place)
         os.chdir('/')
         assert not os.path.exists('/proc')
-        with AtomicWriter('/new') as fh:
+        with open_atomic('/new') as fh:
             fh.write(b'x' * 3_000_000)
-        with AtomicWriter('old', overwrite=True) as fh:
+        with open_atomic('old', overwrite=True) as fh:
             fh.write(b'new')
 
     in_child(publish)
@@ -486,7 +484,7 @@ def test_copy_that_fails_leaves_nothing(
     )
     with (
         pytest.raises(OSError, match=os.strerror(errno.ENOSPC)),
-        AtomicWriter(place / 'new') as fh,
+        open_atomic(place / 'new') as fh,
     ):
         fh.write(b'payload')
     assert _names(place) == []
@@ -509,7 +507,7 @@ def test_publication_waits_for_the_directory_lock(
             os.close(fd)
 
     monkeypatch.setattr('time.sleep', unlock_at_the_third_pause)
-    with AtomicWriter(place / 'new') as fh:
+    with open_atomic(place / 'new') as fh:
         fh.write(b'payload')
     assert (place / 'new').read_bytes() == b'payload'
     assert len(pauses) == 3
@@ -526,7 +524,7 @@ def test_directory_lock_that_stays_keeps_the_payload(
     fd = os.open(place, os.O_RDONLY)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        writer = AtomicWriter(place / 'new')
+        writer = open_atomic(place / 'new')
         writer.__enter__().write(b'payload')
         with pytest.raises(BlockingIOError) as caught:
             writer.__exit__(None, None, None)
@@ -557,7 +555,7 @@ def test_file_in_use_on_windows_is_tried_again(
 
     monkeypatch.setattr(os, 'replace', replace)
     monkeypatch.setattr('time.sleep', pauses.append)
-    with AtomicWriter(place / 'new', overwrite=True) as fh:
+    with open_atomic(place / 'new', overwrite=True) as fh:
         fh.write(b'payload')
     assert (place / 'new').read_bytes() == b'payload'
     assert len(pauses) == 4
@@ -572,7 +570,7 @@ def test_file_in_use_for_long_on_windows_keeps_the_payload(
     pauses: list[float] = []
     monkeypatch.setattr(os, 'replace', replace)
     monkeypatch.setattr('time.sleep', pauses.append)
-    writer = AtomicWriter(place / 'new', overwrite=True)
+    writer = open_atomic(place / 'new', overwrite=True)
     writer.__enter__().write(b'payload')
     with pytest.raises(PermissionError) as caught:
         writer.__exit__(None, None, None)
@@ -586,7 +584,7 @@ def test_refusal_that_lasts_is_not_tried_again(
 ) -> None:
     monkeypatch.setattr(os, 'replace', ways.refuse(errno.EBUSY))
     monkeypatch.setattr('time.sleep', ways.refuse(errno.EDEADLK))
-    writer = AtomicWriter(place / 'new', overwrite=True)
+    writer = open_atomic(place / 'new', overwrite=True)
     writer.__enter__().write(b'payload')
     with pytest.raises(OSError, match=os.strerror(errno.EBUSY)) as caught:
         writer.__exit__(None, None, None)
@@ -606,7 +604,7 @@ def test_bind_mounted_file_is_busy_and_the_payload_kept(
     if subprocess.run(mount, check=False).returncode:
         pytest.skip('cannot mount')
     try:
-        writer = AtomicWriter(place / 'mounted', overwrite=True)
+        writer = open_atomic(place / 'mounted', overwrite=True)
         writer.__enter__().write(b'payload')
         with pytest.raises(OSError, match='mounted') as caught:
             writer.__exit__(None, None, None)
@@ -661,7 +659,7 @@ def test_durable_says_what_is_synced(
     durable: str | bool,
     expected: list[str],
 ) -> None:
-    with AtomicWriter(place / 'new', durable=durable):
+    with open_atomic(place / 'new', durable=durable):
         pass
     assert syncs == expected
 
@@ -671,7 +669,7 @@ def test_copied_draft_is_synced_before_it_appears(
     place: pathlib.Path, syncs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ways.without_proc(monkeypatch)
-    with AtomicWriter(place / 'new'):
+    with open_atomic(place / 'new'):
         pass
     assert syncs == ['fsync file', 'fsync file', 'link']
 
@@ -680,7 +678,7 @@ def test_copied_draft_is_synced_before_it_appears(
 def test_full_durability_reaches_directories_we_made(
     place: pathlib.Path, syncs: list[str]
 ) -> None:
-    with AtomicWriter(place / 'a' / 'b' / 'new', durable='full'):
+    with open_atomic(place / 'a' / 'b' / 'new', durable='full'):
         assert syncs == ['fsync directory'] * 2
     assert syncs[-1] == 'fsync directory'
 
@@ -697,7 +695,7 @@ def test_directory_that_cannot_be_synced_is_no_failure(
         real_fsync(fd)
 
     monkeypatch.setattr(os, 'fsync', fsync)
-    with AtomicWriter(place / 'new', durable='full') as fh:
+    with open_atomic(place / 'new', durable='full') as fh:
         fh.write(b'payload')
     assert (place / 'new').read_bytes() == b'payload'
 
@@ -706,7 +704,7 @@ def test_unreadable_directory_can_be_published_into(
     place: pathlib.Path,
 ) -> None:
     def publish() -> None:
-        with AtomicWriter(place / 'drop' / 'new', durable='full') as fh:
+        with open_atomic(place / 'drop' / 'new', durable='full') as fh:
             fh.write(b'payload')
 
     (place / 'drop').mkdir()
@@ -729,7 +727,7 @@ def test_directory_that_fails_to_sync_says_that_the_file_is_there(
     monkeypatch.setattr(os, 'fsync', fsync)
     with (
         pytest.raises(OSError, match='new') as caught,
-        AtomicWriter(place / 'new', durable='full') as fh,
+        open_atomic(place / 'new', durable='full') as fh,
     ):
         fh.write(b'payload')
     assert any('is complete' in note for note in caught.value.__notes__)
@@ -740,7 +738,7 @@ def test_directory_that_fails_to_sync_says_that_the_file_is_there(
 
 
 def _replace(path: pathlib.Path, **options: object) -> os.stat_result:
-    with AtomicWriter(path, overwrite=True, **options) as fh:
+    with open_atomic(path, overwrite=True, **options) as fh:
         fh.write(b'new')
     assert path.read_bytes() == b'new'
     return path.stat()
@@ -766,7 +764,7 @@ def test_mode_is_kept(old: pathlib.Path, mode: int) -> None:
 def test_mode_given_is_exact(place: pathlib.Path, old: pathlib.Path) -> None:
     old.chmod(0o600)
     assert stat.S_IMODE(_replace(old, mode=0o642).st_mode) == 0o642
-    with AtomicWriter(place / 'new', mode=0o642):
+    with open_atomic(place / 'new', mode=0o642):
         pass
     assert _mode(place / 'new') == 0o642
 
@@ -775,7 +773,7 @@ def test_mode_not_preserved_is_that_of_a_new_file(
     place: pathlib.Path, old: pathlib.Path
 ) -> None:
     old.chmod(0o604)
-    with AtomicWriter(place / 'new'):
+    with open_atomic(place / 'new'):
         pass
     _replace(old, preserve=('owner', 'xattr'))
     assert _mode(old) == _mode(place / 'new')
@@ -786,14 +784,14 @@ def test_mode_not_preserved_is_that_of_a_new_file(
 
 def test_mode_changed_in_the_body_is_kept(old: pathlib.Path) -> None:
     old.chmod(0o644)
-    with AtomicWriter(old, overwrite=True):
+    with open_atomic(old, overwrite=True):
         old.chmod(0o600)
     assert _mode(old) == 0o600
 
 
 def test_file_that_vanished_keeps_its_mode(old: pathlib.Path) -> None:
     old.chmod(0o604)
-    with AtomicWriter(old, overwrite=True):
+    with open_atomic(old, overwrite=True):
         old.unlink()
     assert _mode(old) == 0o604
 
@@ -925,7 +923,7 @@ class TestExtendedAttributes:
     ) -> None:
         self.set_or_skip(place, self.DEFAULT, self.access_list(6))
         (place / 'plain').touch()
-        with AtomicWriter(place / 'new'):
+        with open_atomic(place / 'new'):
             pass
         assert _mode(place / 'new') == _mode(place / 'plain')
         assert os.getxattr(place / 'new', self.ACCESS) == os.getxattr(
@@ -959,7 +957,7 @@ class TestExtendedAttributes:
     ) -> None:
         self.set_or_skip(old, 'user.origin', b'there')
         monkeypatch.setattr(os, 'setxattr', ways.refuse(errno.ENOSPC))
-        writer = AtomicWriter(old, overwrite=True)
+        writer = open_atomic(old, overwrite=True)
         writer.__enter__().write(b'new')
         with pytest.raises(OSError, match='old') as caught:
             writer.__exit__(None, None, None)
@@ -974,28 +972,28 @@ class TestExtendedAttributes:
 @needs_linux
 def test_no_descriptor_is_left_open(place: pathlib.Path) -> None:
     before = _names(pathlib.Path('/proc/self/fd'))
-    with AtomicWriter(place / 'new'):
+    with open_atomic(place / 'new'):
         pass
     for options in ({}, {'encoding': 'no such', 'binary': False}):
         with pytest.raises((FileExistsError, LookupError)):
-            AtomicWriter(place / 'new', **options).__enter__()
+            open_atomic(place / 'new', **options).__enter__()
     with pytest.raises(LookupError):
-        AtomicWriter(
+        open_atomic(
             place / 'text', binary=False, encoding='no such'
         ).__enter__()
-    with pytest.raises(KeyError), AtomicWriter(place / 'x'):
+    with pytest.raises(KeyError), open_atomic(place / 'x'):
         raise KeyError
     _replace(place / 'new')
     (place / 'link').symlink_to('new')
     _replace(place / 'link')
     (place / 'link').unlink()
-    AtomicWriter(place / 'abandoned').__enter__()
+    open_atomic(place / 'abandoned').__enter__()
     assert _names(pathlib.Path('/proc/self/fd')) == before
     assert _names(place) == ['new']
 
 
 def test_abandoned_writer_closes_the_handle(place: pathlib.Path) -> None:
-    handle = AtomicWriter(place / 'new').__enter__()
+    handle = open_atomic(place / 'new').__enter__()
     assert handle.closed
     assert _names(place) == []
 
@@ -1003,7 +1001,7 @@ def test_abandoned_writer_closes_the_handle(place: pathlib.Path) -> None:
 def test_detached_buffer_cannot_write_to_a_strangers_file(
     place: pathlib.Path,
 ) -> None:
-    writer = AtomicWriter(place / 'new', binary=False)
+    writer = open_atomic(place / 'new', binary=False)
     buffer = writer.__enter__().detach()
     with pytest.raises(ValueError, match='detached'):
         writer.__exit__(None, None, None)
