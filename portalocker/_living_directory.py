@@ -35,14 +35,9 @@ LOCK_FILE = '.portalocker.lock'
 _ENTER_FLAGS = (
     os.O_RDONLY | getattr(os, 'O_DIRECTORY', 0) | getattr(os, 'O_NOFOLLOW', 0)
 )
-_NO_DIRECTORY_OF_OURS = {
-    errno.EACCES,
-    errno.ELOOP,
-    errno.EMLINK,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EPERM,
-}
+# since we made it, it went, or something else took its place
+_WENT_AWAY = {errno.ELOOP, errno.EMLINK, errno.ENOENT, errno.ENOTDIR}
+_NO_DIRECTORY_OF_OURS = _WENT_AWAY | {errno.EACCES, errno.EPERM}
 
 
 def make(path: Any, *, shared: bool, marked: bool) -> int:
@@ -53,17 +48,25 @@ def make(path: Any, *, shared: bool, marked: bool) -> int:
     """
     os.mkdir(path, stat.S_IRWXU | (MARK if marked else 0))
     try:
-        try:
-            fd = hold(path, shared=shared)
-        except (FileNotFoundError, exceptions.AlreadyLocked) as error:
+        fd = hold(path, shared=shared)
+    except exceptions.AlreadyLocked as error:
+        raise _taken(path) from error
+    except OSError as error:
+        if error.errno in _WENT_AWAY:
             raise _taken(path) from error
-        if marked:
-            _make_sure_of_mark(fd)
-    except FileExistsError:
+        os.rmdir(path)
         raise
     except BaseException:
         os.rmdir(path)
         raise
+    if marked and sys.platform not in {'linux', 'win32'}:
+        # Linux: mkdir() did it; Windows: the file in it does it
+        try:
+            mark(fd)
+        except BaseException:
+            os.close(fd)
+            os.rmdir(path)
+            raise
     return fd
 
 
@@ -71,12 +74,6 @@ def _taken(path: Any) -> FileExistsError:
     return FileExistsError(
         errno.EEXIST, 'cannot hold a directory that was taken away', path
     )
-
-
-def _make_sure_of_mark(fd: int) -> None:
-    if sys.platform in {'linux', 'win32'}:
-        return  # Linux: mkdir() did it; Windows: the file in it does it
-    os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) | MARK)
 
 
 def hold(path: Any, *, shared: bool) -> int:

@@ -254,6 +254,29 @@ def test_one_that_was_taken_for_dead_is_made_again(
         directory.cleanup()
 
 
+@pytest.mark.parametrize('kind', ['link', 'file'])
+def test_one_that_something_else_replaced_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path, kind: str
+) -> None:
+    real, replaced = os.open, []
+
+    def open_(path: Any, *args: Any, **options: Any) -> int:
+        if not replaced and 'portalocker-' in path:
+            replaced.append(path)
+            os.rmdir(path)
+            if kind == 'link':
+                os.symlink('nowhere', path)
+            else:
+                pathlib.Path(path).touch()
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(os, 'open', open_)
+    with tempfile.TemporaryDirectory(lock=True) as name:
+        assert replaced not in ([], [name])
+    assert [str(path) for path in folder.iterdir()] == replaced, 'not ours'
+    os.unlink(replaced[0])
+
+
 def test_one_that_a_reaper_holds_is_left_to_it(
     monkeypatch: pytest.MonkeyPatch, folder: pathlib.Path
 ) -> None:
