@@ -840,6 +840,24 @@ class TemporaryDirectory(_OwnedDirectory[AnyStr]):
         self._own(name, fd, ignore_cleanup_errors, delete)
 
 
+# -- not for us: programs that know the standard library's module call them --
+
+
+def _dont_follow_symlinks(
+    func: Callable[..., Any], path: Any, *args: Any
+) -> None:
+    """Call a function of `os` for a path, not for what a link leads to."""
+    if func in _os.supports_follow_symlinks:
+        func(path, *args, follow_symlinks=False)
+    elif not _os.path.islink(path):
+        func(path, *args)
+
+
+def _resetperms(path: Any) -> None:
+    """Give the owner every right to what has this path, unless it's a link."""
+    _dont_follow_symlinks(_os.chmod, path, 0o700)
+
+
 def __getattr__(name: str) -> Any:
     # what the standard library's module does not have is not in its listing
     if name == 'pin':

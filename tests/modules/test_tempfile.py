@@ -1197,6 +1197,34 @@ def test_a_real_full_device_keeps_the_data(
 # the listing
 
 
+@pytest.mark.skipif(not POSIX, reason='needs links and modes')
+def test_helpers_of_the_standard_library_follow_no_link(
+    folder: pathlib.Path,
+) -> None:
+    place = folder / 'closed'
+    place.mkdir(mode=0)
+    link = folder / 'link'
+    link.symlink_to(place)
+    tempfile._resetperms(link)
+    assert stat.S_IMODE(place.stat().st_mode) == 0
+    tempfile._resetperms(place)
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    tempfile._dont_follow_symlinks(os.utime, link, (1, 1))
+    assert (link.lstat().st_mtime, place.stat().st_mtime > 1) == (1, True)
+    link.unlink()
+    place.rmdir()
+
+
+def test_who_writes_to_the_memory_may_ask_whether_it_is_too_much() -> None:
+    with tempfile.SpooledTemporaryFile(3) as file:
+        for text, is_too_much in ((b'abc', False), (b'd', True)):
+            file._file.write(text)
+            file._check(file._file)
+            assert file._rolled is is_too_much
+        file.seek(0)
+        assert file.read() == b'abcd'
+
+
 def test_the_listing_is_the_standard_librarys() -> None:
     import tempfile as standard
 
