@@ -141,9 +141,9 @@ class SpooledFile(FileOf[AnyStr]):
 
     def _check(self, file: Any) -> None:
         """Move if `file` is too large; for those who write to it directly."""
-        if self._max_size and not self._rolled:
-            if file.tell() > self._max_size:
-                self.rollover()
+        may_move = self._max_size and not self._rolled
+        if may_move and file.tell() > self._max_size:
+            self.rollover()
 
     def write(self, data: Any) -> int:
         """Write, moving to a file of the system if it gets too large.
