@@ -181,7 +181,7 @@ def _living_directories() -> Any:
 _tree_removal: Any = None
 
 
-def _removal() -> Any:
+def tree_removal() -> Any:
     """Return what removes trees: loaded with the first directory."""
     global _tree_removal
     if _tree_removal is None:
@@ -198,7 +198,7 @@ _exit_hook_of: _this_process.Birthplace | None = None
 def _remove_at_exit() -> None:
     global _exit_hook_of
     _exit_hook_of = _this_process.here
-    _removal()  # now: nothing can be imported when the interpreter ends
+    tree_removal()  # now: nothing can be imported when the interpreter ends
     with _after_fork.late_import:
         _this_process.call_at_exit(_remove_all)
 
@@ -270,7 +270,10 @@ class OwnedDirectory(Named[AnyStr]):
         self._finalizer.remove()
 
     def keep(self) -> AnyStr:
-        """Let the directory stay for ever, unlocked; return its path."""
+        """Let the directory stay for ever, unlocked; return its path.
+
+        Raises FileNotFoundError where it is gone, or was kept before.
+        """
         self._finalizer.release('keep', lambda: None)
         return self.name
 
@@ -304,7 +307,7 @@ class OwnedDirectory(Named[AnyStr]):
         ignore_errors: bool = False,
         repeated: bool = False,  # noqa: ARG003 - others pass it
     ) -> None:
-        removal = _removal()
+        removal = tree_removal()
         errors = removal.remove_tree(name)
         if not ignore_errors:
             removal.raise_first(errors)

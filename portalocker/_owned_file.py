@@ -53,7 +53,9 @@ def _leads_to(
     if has_proc:
         try:
             # one call instead of two; as good where both are written alike
-            if os.readlink(f'/proc/self/fd/{fd}') == path:
+            has_this_path = os.readlink(f'/proc/self/fd/{fd}') == path
+            # of a file that has lost its name the system says so
+            if has_this_path and not path.endswith(' (deleted)'):
                 return True
         except OSError:
             pass  # no /proc here

@@ -139,12 +139,6 @@ class SpooledFile(FileOf[AnyStr]):
         self._rolled = True
         del self._memory
 
-    def _check(self, file: Any) -> None:
-        """Move if `file` is too large; for those who write to it directly."""
-        may_move = self._max_size and not self._rolled
-        if may_move and file.tell() > self._max_size:
-            self.rollover()
-
     def write(self, data: Any) -> int:
         """Write, moving to a file of the system if it gets too large.
 

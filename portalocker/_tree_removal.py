@@ -74,6 +74,24 @@ def raise_first(errors: list[OSError]) -> None:
     raise first
 
 
+# the next two are for programs that know them from the standard library
+
+
+def dont_follow_symlinks(
+    func: Callable[..., Any], path: Any, *args: Any
+) -> None:
+    """Call a function of `os` for a path, not for what a link leads to."""
+    if func in os.supports_follow_symlinks:
+        func(path, *args, follow_symlinks=False)
+    elif not os.path.islink(path):
+        func(path, *args)
+
+
+def resetperms(path: Any) -> None:
+    """Give the owner every right to a directory, through no link."""
+    _DIRECTORY('', None).open_up(os.fsdecode(path))
+
+
 class _Removal:
     """The way from the top of the tree down to where we are."""
 

@@ -233,7 +233,8 @@ def replace_directory(
     Returns the path of the old directory where it had to stay, else None. It
     waits for the disk, not for locks; with `allow_gap` up to 2.5 seconds for
     others. Raises `NotADirectoryError` where either is something else, and
-    `OSError` where the system refuses; then `destination` is what it was.
+    `OSError` where one is in the other or both are one (`EINVAL`), and where
+    the system refuses; then `destination` is what it was.
 
     >>> import os, tempfile
     >>> place = tempfile.mkdtemp()

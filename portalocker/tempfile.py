@@ -23,8 +23,7 @@ import os as _os
 import sys as _sys
 from _thread import allocate_lock as _allocate_lock
 
-from . import _after_fork, _owned_file
-from ._owned_directory import OwnedDirectory as _OwnedDirectory
+from . import _after_fork, _owned_directory, _owned_file
 from ._owned_file import (
     _TemporaryFileCloser as _TemporaryFileCloser,
 )
@@ -760,11 +759,17 @@ class SpooledTemporaryFile(_SpooledFile[AnyStr]):
     def _open_file(self) -> Any:
         return TemporaryFile(**self._TemporaryFileArgs)
 
+    def _check(self, file: Any) -> None:
+        """Move if `file` is too large; for those who write to it directly."""
+        may_move = self._max_size and not self._rolled
+        if may_move and file.tell() > self._max_size:
+            self.rollover()
+
 
 # -- directories that are removed with all that is in them --
 
 
-class TemporaryDirectory(_OwnedDirectory[AnyStr]):
+class TemporaryDirectory(_owned_directory.OwnedDirectory[AnyStr]):
     """A directory that is removed with all that is in it.
 
     `name` is its absolute path, and what `with` gives. It is removed at the
@@ -840,24 +845,6 @@ class TemporaryDirectory(_OwnedDirectory[AnyStr]):
         self._own(name, fd, ignore_cleanup_errors, delete)
 
 
-# -- not for us: programs that know the standard library's module call them --
-
-
-def _dont_follow_symlinks(
-    func: Callable[..., Any], path: Any, *args: Any
-) -> None:
-    """Call a function of `os` for a path, not for what a link leads to."""
-    if func in _os.supports_follow_symlinks:
-        func(path, *args, follow_symlinks=False)
-    elif not _os.path.islink(path):
-        func(path, *args)
-
-
-def _resetperms(path: Any) -> None:
-    """Give the owner every right to what has this path, unless it's a link."""
-    _dont_follow_symlinks(_os.chmod, path, 0o700)
-
-
 def __getattr__(name: str) -> Any:
     # what the standard library's module does not have is not in its listing
     if name == 'pin':
@@ -865,6 +852,8 @@ def __getattr__(name: str) -> Any:
             from . import _pinning
 
         return _pinning.pin
+    if name in {'_dont_follow_symlinks', '_resetperms'}:
+        return getattr(_owned_directory.tree_removal(), name[1:])
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 

@@ -490,6 +490,21 @@ def test_a_strangers_file_of_the_same_name_stays(
 
 
 @needs_posix
+def test_a_strangers_file_that_is_called_deleted_stays(
+    folder: pathlib.Path,
+) -> None:
+    """Of a file without a name, Linux says that it is called so."""
+    file = tempfile.NamedTemporaryFile(suffix=' (deleted)')
+    before = file.name.removesuffix(' (deleted)')
+    os.rename(file.name, before)
+    os.unlink(before)
+    stranger = pathlib.Path(file.name)
+    stranger.write_text('content')
+    file.close()
+    assert stranger.read_text() == 'content'
+    stranger.unlink()
+
+
 def test_a_file_that_moved_away_is_not_missed(folder: pathlib.Path) -> None:
     with tempfile.NamedTemporaryFile() as file:
         os.rename(file.name, folder / 'published')
