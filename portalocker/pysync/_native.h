@@ -149,6 +149,8 @@ bool callback_is_running(void);
 void callbacks_after_fork(void);
 
 int lot_initialize(void);
+/* Not once the interpreter ends: a daemon thread would never take it. */
+bool may_hand_over(void);
 /* Forks up to now, and the thread that came through the last one. */
 unsigned fork_generation(void);
 unsigned long fork_survivor(void);

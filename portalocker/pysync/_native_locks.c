@@ -37,7 +37,8 @@ mutex_grant(struct bucket *bucket, struct mutex *mutex,
         if (queue_find_next(waiter) != NULL) {
             bits |= PARKED;
         }
-        if (!mutex->is_unfair && monotonic_now() > waiter->fair_at) {
+        if (!mutex->is_unfair && may_hand_over()
+            && monotonic_now() > waiter->fair_at) {
             waiter->is_handed = true;
             bits |= LOCKED;
         }

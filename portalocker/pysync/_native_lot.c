@@ -409,7 +409,11 @@ bucket_sleep(struct waiter *waiter, nanoseconds deadline, bool heeds_signals)
             return has_left ? TIMED_OUT : DONE;
         }
         if (status == PY_LOCK_INTR && PyErr_CheckSignals() < 0) {
+            /* whoever claimed us may need the interpreter's lock to get as
+             * far as the alarm: a callback of unpark() */
+            Py_BEGIN_ALLOW_THREADS
             bucket_leave(waiter);
+            Py_END_ALLOW_THREADS
             return INTERRUPTED;
         }
         if (waiter->generation != fork_generation()) {
@@ -546,6 +550,46 @@ lot_after_fork(void)
     atomic_fetch_add_explicit(&forks, 1, memory_order_relaxed);
 }
 
+/* -- the end ------------------------------------------------------------------ */
+
+/* Daemon threads that sleep when the interpreter ends never run again, and
+ * its last destructors would wait for ever for what is handed to one. */
+static atomic_bool is_ending;
+
+bool
+may_hand_over(void)
+{
+    return !atomic_load_explicit(&is_ending, memory_order_relaxed);
+}
+
+static PyObject *
+end(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
+{
+    atomic_store_explicit(&is_ending, true, memory_order_relaxed);
+    Py_RETURN_NONE;
+}
+
+/* The other interpreters end with no thread but their last. */
+static int
+await_end(void)
+{
+    static PyMethodDef method = {"end", end, METH_NOARGS, NULL};
+    if (PyInterpreterState_GetID(PyInterpreterState_Get()) != 0) {
+        return 0;
+    }
+    atomic_store_explicit(&is_ending, false, memory_order_relaxed);
+    PyObject *exits = PyImport_ImportModule("atexit");
+    PyObject *function = exits == NULL ? NULL : PyCFunction_New(&method, NULL);
+    PyObject *result
+        = function == NULL
+              ? NULL
+              : PyObject_CallMethod(exits, "register", "O", function);
+    Py_XDECREF(result);
+    Py_XDECREF(function);
+    Py_XDECREF(exits);
+    return result == NULL ? -1 : 0;
+}
+
 int
 lot_initialize(void)
 {
@@ -574,5 +618,5 @@ lot_initialize(void)
         return -1;
     }
 #endif
-    return 0;
+    return await_end();
 }

@@ -89,9 +89,12 @@ static void
 hand_to_readers(struct bucket *bucket, struct rw_word *rw,
                 const struct waiter *end, struct wake_list *woken)
 {
+    if (!may_hand_over()) {
+        claim_all(bucket, rw, woken);
+    }
     rw_bits came = 0;
     struct waiter *waiter = queue_find(&bucket->queue, rw);
-    while (waiter != end) {
+    while (waiter != NULL && waiter != end) {
         struct waiter *next = queue_find_next(waiter);
         if (!waiter->is_writer) {
             waiter->is_handed = true;
@@ -122,7 +125,7 @@ grant(struct bucket *bucket, struct rw_word *rw, bool after_writer,
       struct wake_list *woken)
 {
     struct waiter *writer = first_writer(bucket, rw);
-    if (!somebody_starves(bucket, rw)) {
+    if (!may_hand_over() || !somebody_starves(bucket, rw)) {
         claim_all(bucket, rw, woken);
         atomic_store_explicit(&rw->bits, 0, memory_order_release);
     }

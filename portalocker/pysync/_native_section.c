@@ -70,26 +70,58 @@ set_thread(struct section *section, struct cs_thread *thread)
 static const char THREAD_KEY[] = "portalocker.pysync.CSThread";
 
 /* What the thread's dict has, found before. A thread that serves several
- * interpreters has several states. */
+ * interpreters has a state in each, and their numbers are each interpreter's
+ * own. */
 static _Thread_local struct {
+    int64_t interpreter;
     uint64_t state;
     struct cs_thread *thread; /* borrowed from the dict */
 } found;
+
+static bool
+is_found(PyThreadState *state)
+{
+    return found.thread != NULL && found.state == PyThreadState_GetID(state)
+           && found.interpreter
+                  == PyInterpreterState_GetID(
+                      PyThreadState_GetInterpreter(state));
+}
+
+static struct cs_thread *
+note_found(PyThreadState *state, struct cs_thread *thread)
+{
+    found.state = PyThreadState_GetID(state);
+    found.interpreter
+        = PyInterpreterState_GetID(PyThreadState_GetInterpreter(state));
+    return found.thread = thread;
+}
+
+/* The dict has a capsule, which nobody else can keep: when it goes, with the
+ * thread, whatever the thread's last destructors do finds nothing here. */
+static void
+forget_thread(PyObject *capsule)
+{
+    PyObject *thread = PyCapsule_GetPointer(capsule, THREAD_KEY);
+    if ((PyObject *)found.thread == thread) {
+        found.thread = NULL;
+    }
+    Py_XDECREF(thread);
+}
 
 /* Borrowed; NULL where the thread has none yet. Keeps a raised exception. */
 static struct cs_thread *
 find_thread(void)
 {
     PyThreadState *state = PyThreadState_Get();
-    if (found.thread == NULL || found.state != PyThreadState_GetID(state)) {
+    if (!is_found(state)) {
         PyObject *error, *value, *traceback;
         PyErr_Fetch(&error, &value, &traceback);
         PyObject *dict = PyThreadState_GetDict();
-        found.thread = dict == NULL
-                           ? NULL
-                           : (struct cs_thread *)PyDict_GetItemString(
-                                 dict, THREAD_KEY);
-        found.state = PyThreadState_GetID(state);
+        PyObject *capsule
+            = dict == NULL ? NULL : PyDict_GetItemString(dict, THREAD_KEY);
+        note_found(state, capsule == NULL
+                              ? NULL
+                              : PyCapsule_GetPointer(capsule, THREAD_KEY));
         PyErr_Restore(error, value, traceback);
     }
     return found.thread;
@@ -113,13 +145,14 @@ need_thread(struct module_state *state)
     if (thread == NULL) {
         return NULL;
     }
-    int failed = PyDict_SetItemString(dict, THREAD_KEY, (PyObject *)thread);
-    Py_DECREF(thread);
-    if (failed) {
+    PyObject *capsule = PyCapsule_New(thread, THREAD_KEY, forget_thread);
+    if (capsule == NULL) {
+        Py_DECREF(thread);
         return NULL;
     }
-    found.state = PyThreadState_GetID(PyThreadState_Get());
-    return found.thread = thread;
+    int failed = PyDict_SetItemString(dict, THREAD_KEY, capsule);
+    Py_DECREF(capsule);
+    return failed ? NULL : note_found(PyThreadState_Get(), thread);
 }
 
 /* -- mutexes ------------------------------------------------------------------ */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from _thread import get_ident
 from time import monotonic
@@ -91,7 +92,11 @@ class _State:
             gate[0] = False
             return
         writers = [waiter for waiter in line if waiter.is_writer]
-        if not writers:
+        if sys.is_finalizing():
+            # who sleeps now never runs again: handed to nobody
+            gate[0] = False
+            _lot.wake_all(self)
+        elif not writers:
             self._hand_to_readers()
         elif len(gate) > 1:
             # a writer gave up: those it kept waiting join the others
@@ -108,6 +113,8 @@ class _State:
                 self._hand_to(writers[0])
 
     def _hand_to_readers(self) -> None:
+        if sys.is_finalizing():
+            _lot.wake_all(self)
         for waiter in list(_lot.queue_of(self)):
             if not waiter.is_writer:  # type: ignore[attr-defined]
                 self._hand_to(waiter)  # type: ignore[arg-type]
