@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from _thread import _local
+import contextlib
+from _thread import _local, allocate_lock
 
 from . import _suspension
 from ._mutex import Mutex
@@ -89,13 +90,24 @@ class CriticalSection(Uncopied):
     (True, True)
     """
 
-    __slots__ = ('__weakref__', '_mutexes', '_state', '_wanted')
+    __slots__ = (
+        '__weakref__',
+        '_mutexes',
+        '_sections',
+        '_state',
+        '_taken',
+        '_wanted',
+    )
 
     def __init__(self, *mutexes: Mutex) -> None:
         for mutex in mutexes:
             _check_mutex(mutex)
         self._wanted = mutexes
-        # while begun: what it holds, in the order in which it is locked
+        # locked from the first step of begin() to the last one of end()
+        self._taken = allocate_lock()
+        # while begun: those of its thread, and what it holds, in the order in
+        # which it is locked
+        self._sections: list[CriticalSection] | None = None
         self._mutexes: Sequence[Mutex] = ()
         self._state = 'idle'
 
@@ -118,10 +130,20 @@ class CriticalSection(Uncopied):
 
     def _begin(self, wanted: Sequence[Mutex], thread: CSThread | None) -> None:
         sections = _own_sections(thread)
-        if self._state != 'idle':
+        if not self._taken.acquire(blocking=False):
             raise RuntimeError(f'cannot begin {self!r}: it has begun')
-        for mutex in wanted:
-            _check_mutex(mutex)
+        try:
+            for mutex in wanted:
+                _check_mutex(mutex)
+            self._hold(wanted, sections)
+        except BaseException:
+            self._taken.release()
+            raise
+        self._sections = sections
+
+    def _hold(
+        self, wanted: Sequence[Mutex], sections: list[CriticalSection]
+    ) -> None:
         if wanted and sections and sections[-1]._holds(wanted):
             self._state = 'nested'
             return
@@ -140,20 +162,26 @@ class CriticalSection(Uncopied):
     def end(self, thread: CSThread | None = None) -> None:
         """Give back what it holds; the section around it goes on."""
         sections = _own_sections(thread)
-        if self._state == 'nested':
-            self._state = 'idle'
-            return
-        if not sections or sections[-1] is not self:
+        is_nested = self._state == 'nested'
+        if self._sections is not sections or not (
+            is_nested or sections[-1] is self
+        ):
             raise RuntimeError(
                 f'cannot end {self!r}: it is not the innermost section of '
                 'this thread'
             )
-        sections.pop()
-        if self._state == 'held':
-            _unlock_all(self._mutexes)
+        mutexes = self._mutexes if self._state == 'held' else ()
+        if not is_nested:
+            sections.pop()
         self._state = 'idle'
         self._mutexes = ()
-        _suspension.resume_top()
+        self._sections = None
+        try:
+            _unlock_all(mutexes)
+        finally:
+            self._taken.release()
+            if not is_nested:
+                _suspension.resume_top()
 
     def _holds(self, mutexes: Sequence[Mutex]) -> bool:
         return self._state == 'held' and all(
@@ -163,8 +191,10 @@ class CriticalSection(Uncopied):
     def _suspend(self) -> bool:
         if self._state != 'held':
             return False
-        _unlock_all(self._mutexes)
         self._state = 'suspended'
+        # what somebody else has unlocked is not ours any more
+        with contextlib.suppress(RuntimeError):
+            _unlock_all(self._mutexes)
         return True
 
     def _resume(self) -> None:
@@ -219,5 +249,11 @@ def _lock_all(mutexes: Sequence[Mutex]) -> None:
 
 
 def _unlock_all(mutexes: Sequence[Mutex]) -> None:
+    error: RuntimeError | None = None
     for mutex in reversed(mutexes):
-        mutex.release()
+        try:
+            mutex.release()
+        except RuntimeError as raised:
+            error = raised
+    if error is not None:
+        raise error

@@ -21,6 +21,13 @@ enum section_state { IDLE, TAKING, HELD, SUSPENDED, NESTED };
 
 enum { INLINE_MUTEXES = 2 };
 
+/* Sorted, each once. */
+struct mutex_set {
+    Py_ssize_t count;
+    struct mutex_object **mutexes; /* `few`, or on the heap */
+    struct mutex_object *few[INLINE_MUTEXES];
+};
+
 struct section {
     OBJECT_HEAD
     /* from IDLE to TAKING by compare-exchange, which acquires; back to IDLE
@@ -30,9 +37,9 @@ struct section {
     /* that began it, else NULL; borrowed. Others only compare it to theirs */
     struct cs_thread *_Atomic thread;
     struct section *outer;    /* below it on the stack; owned */
-    Py_ssize_t count;
-    struct mutex_object **mutexes; /* sorted, each once */
-    struct mutex_object *few[INLINE_MUTEXES];
+    struct mutex_set own;       /* for `with`: the constructor's */
+    struct mutex_set given;     /* to begin(), for that once */
+    struct mutex_set *wanted;   /* one of these: what it began with */
 };
 
 /* The stack of one thread. */
@@ -158,32 +165,32 @@ need_thread(struct module_state *state)
 /* -- mutexes ------------------------------------------------------------------ */
 
 static bool
-unlock_all(struct section *section, Py_ssize_t count)
+unlock_all(struct mutex_set *set, Py_ssize_t count)
 {
     bool is_done = true;
     while (count-- > 0) {
-        is_done = mutex_unlock(&section->mutexes[count]->mutex) && is_done;
+        is_done = mutex_unlock(&set->mutexes[count]->mutex) && is_done;
     }
     return is_done;
 }
 
 static void
-note_holder(struct section *section)
+note_holder(struct mutex_set *set)
 {
     unsigned long me = PyThread_get_thread_ident();
-    for (Py_ssize_t n = 0; n < section->count; n++) {
-        atomic_store_explicit(&section->mutexes[n]->holder, me,
+    for (Py_ssize_t n = 0; n < set->count; n++) {
+        atomic_store_explicit(&set->mutexes[n]->holder, me,
                               memory_order_relaxed);
     }
 }
 
 /* Lock all that are free; false, and none, if one is not. */
 static bool
-try_all(struct section *section)
+try_all(struct mutex_set *set)
 {
-    for (Py_ssize_t n = 0; n < section->count; n++) {
-        if (!mutex_try(&section->mutexes[n]->mutex)) {
-            unlock_all(section, n);
+    for (Py_ssize_t n = 0; n < set->count; n++) {
+        if (!mutex_try(&set->mutexes[n]->mutex)) {
+            unlock_all(set, n);
             return false;
         }
     }
@@ -192,14 +199,14 @@ try_all(struct section *section)
 
 /* Lock all, one by one; false, and none, with an exception. */
 static bool
-lock_all(struct section *section)
+lock_all(struct mutex_set *set)
 {
-    for (Py_ssize_t n = 0; n < section->count; n++) {
-        struct mutex_object *mutex = section->mutexes[n];
+    for (Py_ssize_t n = 0; n < set->count; n++) {
+        struct mutex_object *mutex = set->mutexes[n];
         if (mutex_lock(&mutex->mutex, (PyObject *)mutex, NEVER) != DONE) {
             PyObject *error, *value, *traceback;
             PyErr_Fetch(&error, &value, &traceback);
-            unlock_all(section, n);
+            unlock_all(set, n);
             PyErr_Restore(error, value, traceback);
             return false;
         }
@@ -242,7 +249,7 @@ sections_suspend(void)
          section = section->outer) {
         if (state_of(section) == HELD) {
             set_state(section, SUSPENDED);
-            if (!unlock_all(section, section->count)) {
+            if (!unlock_all(section->wanted, section->wanted->count)) {
                 /* somebody else unlocked it: nothing is ours any more */
                 PyErr_Clear();
             }
@@ -262,10 +269,10 @@ sections_resume(struct cs_thread *thread)
     PyErr_Fetch(&error[0], &error[1], &error[2]);
     bool is_new = error[0] == NULL;
     set_state(section, TAKING);
-    for (Py_ssize_t n = 0; n < section->count; n++) {
-        lock_for_sure(section->mutexes[n], error);
+    for (Py_ssize_t n = 0; n < section->wanted->count; n++) {
+        lock_for_sure(section->wanted->mutexes[n], error);
     }
-    note_holder(section);
+    note_holder(section->wanted);
     set_state(section, HELD);
     bool has_raised = is_new && error[0] != NULL;
     PyErr_Restore(error[0], error[1], error[2]);
@@ -294,45 +301,46 @@ pop(struct cs_thread *thread)
 }
 
 static bool
-holds_all(struct section *top, struct section *section)
+holds_all(struct section *top, const struct mutex_set *set)
 {
-    if (top == NULL || state_of(top) != HELD || section->count == 0) {
+    if (top == NULL || state_of(top) != HELD || set->count == 0) {
         return false;
     }
     Py_ssize_t found_ones = 0;
-    for (Py_ssize_t n = 0; n < top->count; n++) {
-        found_ones += found_ones < section->count
-                      && top->mutexes[n] == section->mutexes[found_ones];
+    for (Py_ssize_t n = 0; n < top->wanted->count; n++) {
+        found_ones += found_ones < set->count
+                      && top->wanted->mutexes[n] == set->mutexes[found_ones];
     }
-    return found_ones == section->count;
+    return found_ones == set->count;
 }
 
 /* It is TAKING. */
 static bool
-begin(struct section *self, struct cs_thread *thread)
+begin(struct section *self, struct cs_thread *thread, struct mutex_set *set)
 {
-    if (holds_all(thread->top, self)) {
+    if (holds_all(thread->top, set)) {
         set_thread(self, thread);
         set_state(self, NESTED);
         return true;
     }
-    if (self->count == 0) {
+    self->wanted = set;
+    if (set->count == 0) {
         sections_suspend();
         push(thread, self);
     }
-    else if (try_all(self)) {
+    else if (try_all(set)) {
         push(thread, self);
     }
     else {
         sections_suspend();
         push(thread, self);
-        if (!lock_all(self)) {
+        if (!lock_all(set)) {
             pop(thread);
             sections_resume(thread);
             return false;
         }
     }
-    note_holder(self);
+    note_holder(set);
     set_state(self, HELD);
     return true;
 }
@@ -353,7 +361,8 @@ end(struct section *self)
         set_state(self, IDLE);
         return true;
     }
-    bool is_done = state_of(self) != HELD || unlock_all(self, self->count);
+    bool is_done = state_of(self) != HELD
+                   || unlock_all(self->wanted, self->wanted->count);
     pop(thread);
     return sections_resume(thread) && is_done;
 }
@@ -367,36 +376,20 @@ as_section(PyObject *self)
 }
 
 static void
-forget_mutexes(struct section *self)
+empty(struct mutex_set *set)
 {
-    while (self->count > 0) {
-        Py_DECREF(self->mutexes[--self->count]);
+    while (set->count > 0) {
+        Py_DECREF(set->mutexes[--set->count]);
     }
-    if (self->mutexes != self->few) {
-        PyMem_Free(self->mutexes);
+    if (set->mutexes != set->few) {
+        PyMem_Free(set->mutexes);
     }
-    self->mutexes = self->few;
+    set->mutexes = set->few;
 }
 
+/* Insert in order, unless it is there; there is room. */
 static bool
-room_for(struct section *self, Py_ssize_t size)
-{
-    forget_mutexes(self);
-    if (size > INLINE_MUTEXES) {
-        self->mutexes
-            = PyMem_Calloc((size_t)size, sizeof(struct mutex_object *));
-        if (self->mutexes == NULL) {
-            self->mutexes = self->few;
-            PyErr_NoMemory();
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Insert in order, unless it is there. */
-static bool
-want(struct section *self, PyTypeObject *mutex_type, PyObject *mutex)
+add(struct mutex_set *set, PyTypeObject *mutex_type, PyObject *mutex)
 {
     if (Py_TYPE(mutex) != mutex_type) {
         PyErr_Format(PyExc_TypeError,
@@ -404,17 +397,34 @@ want(struct section *self, PyTypeObject *mutex_type, PyObject *mutex)
         return false;
     }
     struct mutex_object *wanted = (struct mutex_object *)mutex;
-    Py_ssize_t n = self->count;
-    while (n > 0 && (uintptr_t)self->mutexes[n - 1] >= (uintptr_t)wanted) {
+    Py_ssize_t n = set->count;
+    while (n > 0 && (uintptr_t)set->mutexes[n - 1] >= (uintptr_t)wanted) {
         n--;
     }
-    if (n < self->count && self->mutexes[n] == wanted) {
+    if (n < set->count && set->mutexes[n] == wanted) {
         return true;
     }
-    memmove(&self->mutexes[n + 1], &self->mutexes[n],
-            (size_t)(self->count - n) * sizeof(wanted));
-    self->mutexes[n] = (struct mutex_object *)Py_NewRef(mutex);
-    self->count++;
+    memmove(&set->mutexes[n + 1], &set->mutexes[n],
+            (size_t)(set->count - n) * sizeof(wanted));
+    set->mutexes[n] = (struct mutex_object *)Py_NewRef(mutex);
+    set->count++;
+    return true;
+}
+
+/* Empty it, and have room for so many; false with an exception. */
+static bool
+make_room(struct mutex_set *set, Py_ssize_t size)
+{
+    empty(set);
+    if (size > INLINE_MUTEXES) {
+        struct mutex_object **room
+            = PyMem_Calloc((size_t)size, sizeof(*room));
+        if (room == NULL) {
+            PyErr_NoMemory();
+            return false;
+        }
+        set->mutexes = room;
+    }
     return true;
 }
 
@@ -438,11 +448,14 @@ section_new(PyTypeObject *type, PyObject *mutexes, PyObject *keywords)
         return NULL;
     }
     self->call = section_call;
-    self->mutexes = self->few;
+    self->own.mutexes = self->own.few;
+    self->given.mutexes = self->given.few;
+    self->wanted = &self->own;
     Py_ssize_t size = PyTuple_Size(mutexes);
-    bool is_done = room_for(self, size);
+    bool is_done = make_room(&self->own, size);
     for (Py_ssize_t n = 0; is_done && n < size; n++) {
-        is_done = want(self, state->mutex_type, PyTuple_GetItem(mutexes, n));
+        is_done = add(&self->own, state->mutex_type,
+                      PyTuple_GetItem(mutexes, n));
     }
     if (!is_done) {
         Py_CLEAR(self);
@@ -453,7 +466,8 @@ section_new(PyTypeObject *type, PyObject *mutexes, PyObject *keywords)
 static void
 section_dealloc(PyObject *self)
 {
-    forget_mutexes(as_section(self));
+    empty(&as_section(self)->own);
+    empty(&as_section(self)->given);
     free_object(self);
 }
 
@@ -489,7 +503,8 @@ section_call(PyObject *object, PyObject *const *Py_UNUSED(arguments),
         struct module_state *state = PyType_GetModuleState(Py_TYPE(object));
         thread = state == NULL ? NULL : need_thread(state);
     }
-    return thread != NULL && take_section(self) && begin(self, thread)
+    return thread != NULL && take_section(self)
+                   && begin(self, thread, &self->own)
                ? Py_NewRef(object)
                : NULL;
 }
@@ -522,14 +537,14 @@ begin_with(PyObject *object, PyTypeObject *defining, PyObject **mutexes,
         || !take_section(self)) {
         return NULL;
     }
-    bool is_done = room_for(self, size);
+    bool is_done = make_room(&self->given, size);
     for (Py_ssize_t n = 0; is_done && n < size; n++) {
-        is_done = want(self, state->mutex_type, mutexes[n]);
+        is_done = add(&self->given, state->mutex_type, mutexes[n]);
     }
     if (!is_done) {
         set_state(self, IDLE);
     }
-    return none_if(is_done && begin(self, thread));
+    return none_if(is_done && begin(self, thread, &self->given));
 }
 
 static PyObject *

@@ -427,3 +427,89 @@ def test_timeout_of_a_wait_inside_a_section(sync: Any, mutexes: Any) -> None:
     with sync.CriticalSection(mutexes[0]):
         assert not sync.Event().wait(SHORT)
         assert mutexes[0].is_locked()
+
+
+def test_with_takes_what_it_was_made_with(sync: Any, mutexes: Any) -> None:
+    """`begin()` names its mutexes for that once."""
+    a, b, c = mutexes
+    section = sync.CriticalSection(a)
+    section.begin(b)
+    assert is_free(a) and not is_free(b)
+    section.end()
+    with section:
+        assert not is_free(a) and is_free(b)
+    section.begin_mutex2(b, c)
+    section.end()
+    with pytest.raises(TypeError):
+        section.begin(None)
+    with section:
+        assert not is_free(a) and is_free(b) and is_free(c)
+    empty = sync.CriticalSection()
+    empty.begin(a)
+    empty.end()
+    with empty:
+        assert is_free(a)
+
+
+def test_begun_while_another_thread_waits_in_it(
+    sync: Any, mutexes: Any
+) -> None:
+    """Only one of the two gets it, though they want different mutexes."""
+    a, b, _ = mutexes
+    section = sync.CriticalSection()
+    is_tried = sync.Event()
+
+    def begin_and_end() -> None:
+        section.begin(a)
+        is_tried.wait()
+        section.end()
+
+    a.acquire()
+    with Crew() as crew:
+        thread = crew.start(begin_and_end)
+        until(lambda: is_begun(sync, section, a))
+        with pytest.raises(RuntimeError, match='cannot begin'):
+            section.begin(b)
+        a.release()
+        with pytest.raises(RuntimeError, match='cannot end'):
+            section.end()
+        is_tried.set()
+        thread.join()
+    assert is_free(a) and is_free(b)
+
+
+def is_begun(sync: Any, section: Any, mutex: Any) -> bool:
+    """Whether a thread has it, and waits for `mutex` or will soon."""
+    taken = getattr(section, '_taken', None)  # in pure Python
+    return taken.locked() if taken else sync.parked_count(mutex) > 0
+
+
+def test_only_its_thread_ends_a_nested_one(sync: Any, mutexes: Any) -> None:
+    section = sync.CriticalSection()
+    with sync.CriticalSection(*mutexes):
+        section.begin(mutexes[0])
+        with pytest.raises(RuntimeError, match='cannot end'):
+            in_thread(section.end)
+        section.end()
+    assert all(map(is_free, mutexes))
+
+
+def test_a_mutex_that_was_unlocked_by_others(sync: Any, mutexes: Any) -> None:
+    """All else is given back, and the section around it goes on."""
+    a, b, c = mutexes
+    section = sync.CriticalSection(a, b)
+    with sync.CriticalSection(c):
+        with Crew() as crew:
+            b.acquire()
+            crew.start(lambda: (until(lambda: is_free(c)), b.release()))
+            section.begin_mutex2(a, b)
+        assert is_free(c)
+        b.release()
+        with pytest.raises(RuntimeError):
+            section.end()
+        assert is_free(a) and is_free(b) and not is_free(c)
+        with section:
+            b.release()
+            sync.Event().wait(SHORT)
+            assert not is_free(a) and not is_free(b)
+    assert all(map(is_free, mutexes))

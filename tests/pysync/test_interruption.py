@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from crew import SHORT, Crew, until
+from crew import SHORT, Crew, until, until_parked
 
 pytestmark = pytest.mark.skipif(
     sys.platform == 'win32', reason='Windows interrupts nobody'
@@ -322,3 +322,34 @@ def test_resumption_is_not_interrupted(
             assert outer.is_locked()
             assert held == ['intruder']
         assert not outer.is_locked()
+
+
+def test_interrupted_while_its_waker_is_in_a_callback(
+    sync: Any, interrupter: Interrupter
+) -> None:
+    """It leaves when the callback is over, and the next one is woken."""
+    key, woken, claimed = object(), [], threading.Event()
+
+    def wake() -> None:
+        until_parked(sync, key, 2)
+        assert sync.unpark(key, until_interrupted)
+
+    def until_interrupted(arg: object, has_more: bool) -> None:
+        assert (arg, has_more) == ('first', True)
+        claimed.set()
+        until(lambda: interrupter.calls)
+
+    def second() -> None:
+        until_parked(sync, key)
+        woken.append(sync.park(key, object))
+
+    with Crew() as crew:
+        crew.start(second)
+        crew.start(wake)
+        ended = interrupter.during(
+            lambda: sync.park(key, object, None, 'first'),
+            raises=True,
+            once=claimed.is_set,
+        )
+    assert ended is Boom
+    assert woken == [sync.ParkStatus.OK]

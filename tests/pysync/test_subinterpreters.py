@@ -160,3 +160,28 @@ def test_waiters_are_of_one_interpreter(implementation: str) -> None:
         """,
         implementation,
     )
+
+
+SECTIONS = """
+from portalocker import pysync
+assert pysync.CSThread.current().top() is None
+mutex = pysync.Mutex()
+with pysync.CriticalSection(mutex):
+    assert not pysync.Event().wait(0.001)
+    assert mutex.is_locked()
+assert pysync.CSThread.current().top() is None
+"""
+
+
+def test_sections_are_of_one_interpreter(implementation: str) -> None:
+    """One thread has a stack of sections in each."""
+    run(
+        f"""
+        mutex = pysync.Mutex()
+        with pysync.CriticalSection(mutex) as section:
+            run_in_another({SECTIONS!r})
+            assert pysync.CSThread.current().top() is section
+            assert mutex.is_locked()
+        """,
+        implementation,
+    )
