@@ -49,7 +49,7 @@ def extensions() -> list[Extension]:
         Extension(
             'portalocker.pysync._native',
             sources=sorted(glob.glob('portalocker/pysync/_native*.c')),
-            depends=['portalocker/pysync/_native.h'],
+            depends=sorted(glob.glob('portalocker/pysync/_native*.h')),
             define_macros=macros,
             py_limited_api=IS_STABLE_ABI,
             optional=True,

@@ -1,8 +1,8 @@
 /* What the files of the extension share.
  *
  * From below: the parking lot (_native_lot.c), in which threads sleep; the
- * words that know what to do with who sleeps (struct mutex, struct rw_word);
- * the Python types over them.
+ * words that know what to do with who sleeps (_native_mutex_word.c,
+ * _native_rw_word.c); the Python types over them, a file each.
  */
 #ifndef PORTALOCKER_PYSYNC_NATIVE_H
 #define PORTALOCKER_PYSYNC_NATIVE_H
@@ -44,6 +44,7 @@ typedef int64_t nanoseconds;
 #define FAIR_AFTER MILLISECOND
 
 nanoseconds monotonic_now(void);
+int time_initialize(void);
 
 /* `deadline` from `timeout`: None or negative is NEVER, 0 is AT_ONCE. */
 bool deadline_of_timeout(PyObject *timeout, nanoseconds *deadline);
@@ -284,15 +285,27 @@ module_state(PyObject *module)
     return PyModule_GetState(module);
 }
 
-int add_locks(PyObject *module);
+/* The context type is there already. */
+int add_timed(PyObject *module);
+int add_mutexes(PyObject *module);
+int add_recursive_mutex(PyObject *module);
 int add_rw_mutex(PyObject *module);
-const void *rw_mutex_key(PyObject *rw_mutex);
-const void *rw_view_key(PyObject *view);
-int add_events(PyObject *module);
+int add_event(PyObject *module);
+int add_once(PyObject *module);
 int add_seq_lock(PyObject *module);
 int add_sections(PyObject *module);
+int add_atomic_int(PyObject *module);
 int add_parking(PyObject *module);
 
+/* What the threads in the lot wait for. */
+const void *rw_mutex_key(PyObject *rw_mutex);
+const void *rw_view_key(PyObject *view);
+int64_t atomic_int_value(PyObject *atomic_int);
+
+/* False with TypeError or OverflowError. */
+bool as_int64(PyObject *number, int64_t *value);
+
+int add_context_descriptor_type(PyObject *module);
 /* Make a type. It goes into the module where `name` is not NULL, and into
  * `keep` where that is not NULL. */
 int add_type(PyObject *module, const char *name, PyType_Spec *,
@@ -301,15 +314,16 @@ int add_type(PyObject *module, const char *name, PyType_Spec *,
 int add_context_type(PyObject *module, const char *name, PyType_Spec *,
                      PyTypeObject **keep);
 
-/* What `with lock.timed(seconds):` needs to know of a lock. */
-struct timed_verbs {
+/* How one of our locks is taken and let go; both may raise. */
+struct lock_verbs {
     enum outcome (*acquire)(PyObject *lock, nanoseconds deadline);
     bool (*release)(PyObject *lock);
+    bool (*is_locked)(PyObject *lock);
 };
 
 /* lock.timed(seconds) */
 PyObject *new_timed(PyTypeObject *defining, PyObject *lock,
-                    const struct timed_verbs *, PyObject *const *arguments,
+                    const struct lock_verbs *, PyObject *const *arguments,
                     Py_ssize_t count, PyObject *keywords);
 
 /* Of zeros; free_object() is its end. */
