@@ -66,6 +66,9 @@ class CriticalSection(Uncopied):
     deadlock. The price: only the innermost section is sure to hold, and what
     an outer one protects may have changed after an inner one.
 
+    `with` takes the mutexes that the section was made with; `begin()` and
+    `begin_mutex2()` name theirs, for that once.
+
     A section without mutexes suspends those around it and holds nothing:
     `suspended()`, for waits that are none of this package.
 

@@ -236,6 +236,8 @@ park_if(PyObject *module, PyObject *const *arguments, Py_ssize_t count,
 
 /* -- unpark ------------------------------------------------------------------------- */
 
+static const char *const key_names[] = {"key", NULL};
+
 static PyObject *
 unpark(PyObject *module, PyObject *const *arguments, Py_ssize_t count,
        PyObject *keywords)
@@ -277,27 +279,37 @@ unpark(PyObject *module, PyObject *const *arguments, Py_ssize_t count,
 }
 
 static PyObject *
-unpark_all(PyObject *module, PyObject *key)
+unpark_all(PyObject *module, PyObject *const *arguments, Py_ssize_t count,
+           PyObject *keywords)
 {
+    PyObject *key;
+    if (!take_arguments("unpark_all", key_names, 1, arguments, count,
+                        keywords, &key)) {
+        return NULL;
+    }
     const void *inside = key_inside(module_state(module), key);
     struct mutex *mutex = lock_callbacks(key);
     if (mutex == NULL) {
         return NULL;
     }
     struct wake_list woken = {NULL};
-    Py_ssize_t count = claim_parked(key, PY_SSIZE_T_MAX, &woken, NULL);
+    Py_ssize_t woken_ones = claim_parked(key, PY_SSIZE_T_MAX, &woken, NULL);
     if (inside != NULL) {
-        count += claim_parked(inside, PY_SSIZE_T_MAX, &woken, NULL);
+        woken_ones += claim_parked(inside, PY_SSIZE_T_MAX, &woken, NULL);
     }
     unlock_callbacks(mutex);
     wake(&woken);
-    return PyLong_FromSsize_t(count);
+    return PyLong_FromSsize_t(woken_ones);
 }
 
 static PyObject *
-parked_count(PyObject *module, PyObject *key)
+parked_count(PyObject *module, PyObject *const *arguments, Py_ssize_t count,
+             PyObject *keywords)
 {
-    if (callback_is_running()) {
+    PyObject *key;
+    if (!take_arguments("parked_count", key_names, 1, arguments, count,
+                        keywords, &key)
+        || callback_is_running()) {
         return NULL;
     }
     const void *inside = key_inside(module_state(module), key);
@@ -329,10 +341,10 @@ static PyMethodDef functions[] = {
     {"unpark", KEYWORDS(unpark),
      PyDoc_STR("unpark($module, key, fn=None)\n--\n\n"
                "Wake who is parked longest; say whether there was one.")},
-    {"unpark_all", unpark_all, METH_O,
+    {"unpark_all", KEYWORDS(unpark_all),
      PyDoc_STR("unpark_all($module, key)\n--\n\n"
                "Wake all that are parked; return how many.")},
-    {"parked_count", parked_count, METH_O,
+    {"parked_count", KEYWORDS(parked_count),
      PyDoc_STR("parked_count($module, key)\n--\n\n"
                "Return how many threads wait for `key`, a lock or any "
                "object.")},

@@ -132,7 +132,11 @@ recursive_is_locked_by(PyObject *self, PyObject *const *arguments,
     if (ident != NULL && ident != Py_None) {
         thread = PyLong_AsUnsignedLong(ident);
         if (thread == (unsigned long)-1 && PyErr_Occurred()) {
-            return NULL;
+            if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
+                return NULL;
+            }
+            PyErr_Clear();
+            thread = 0; /* no thread has such a number */
         }
     }
     return PyBool_FromLong(

@@ -281,4 +281,5 @@ def test_counts(sync: Any) -> None:
         park_all(sync, crew, key, 2)
         assert sync.parked_count(key) == 2
         assert in_thread(sync.parked_count, key) == 2
-        sync.unpark_all(key)
+        assert sync.parked_count(key=key) == 2
+        assert sync.unpark_all(key=key) == 2

@@ -42,6 +42,8 @@ def test_owner_is_told(sync: Any) -> None:
         assert mutex.is_locked_by(me)
         assert not mutex.is_locked_by(0)
         assert not mutex.is_locked_by(me + 1)
+        assert not mutex.is_locked_by(-1)
+        assert not mutex.is_locked_by(1 << 80)
         assert in_thread(mutex.is_locked_by, me)
         assert not in_thread(mutex.is_locked_by)
         assert in_thread(mutex.is_locked)
