@@ -158,7 +158,7 @@ MUTANTS = [
         '_lot.py',
         'ParkStatus.TIMEOUT if withdraw(waiter) else ParkStatus.OK',
         '(withdraw(waiter), ParkStatus.TIMEOUT)[1]',
-        'laws.every_wake_up_reaches_somebody',
+        'test_lot.test_claimed_in_time_and_woken_too_late',
     ),
     Mutant(
         'lot: keys are equal, not the same',

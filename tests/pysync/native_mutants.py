@@ -42,7 +42,7 @@ MUTANTS = [
         '_native_mutex_word.c',
         'bits |= PARKED;',
         ';',
-        'test_mutex.py::test_no_two_holders_and_no_lost_waiter',
+        'test_laws.py::test_law[one_thread_is_inside-native]',
     ),
     Mutant(
         'mutex: what a release finds parked is not woken',
@@ -51,7 +51,7 @@ MUTANTS = [
         '    bucket_unlock(bucket);\n    wake(&woken);\n    if (!is_locked)',
         'mutex->bits = 0;\n    }\n    bucket_unlock(bucket);\n'
         '    wake(&woken);\n    if (!is_locked)',
-        'test_mutex.py::test_no_two_holders_and_no_lost_waiter',
+        'test_laws.py::test_law[one_thread_is_inside-native]',
     ),
     Mutant(
         'mutex: who is handed it tries once more',
@@ -117,7 +117,7 @@ MUTANTS = [
         '_native_lot.c',
         'return has_left ? TIMED_OUT : DONE;',
         'return has_left ? TIMED_OUT : TIMED_OUT;',
-        'test_laws.py::test_law[every_wake_up_reaches_somebody-native]',
+        'test_lot.py::test_claimed_in_time_and_woken_too_late',
     ),
     Mutant(
         'lot: who is interrupted keeps its waker out',

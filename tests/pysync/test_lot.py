@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from typing import Any
 
@@ -151,6 +152,24 @@ def test_fn_runs_before_its_waiter_goes_on(sync: Any) -> None:
         seen = []
         sync.unpark(key, lambda *_: seen.append(list(went_on)))
     assert seen == [[]]
+
+
+def test_claimed_in_time_and_woken_too_late(sync: Any) -> None:
+    """Whoever was claimed was woken, whatever the clock says by then."""
+    key, results = object(), []
+    claimed = False
+
+    def park() -> None:
+        results.append(sync.park(key, object, 5 * SHORT))
+
+    while not claimed:
+        results.clear()
+        with Crew() as crew:
+            crew.start(park)
+            until(lambda: sync.parked_count(key) or results)
+            # a slow machine tries again
+            claimed = sync.unpark(key, lambda *_: time.sleep(10 * SHORT))
+    assert results.pop() is sync.ParkStatus.OK
 
 
 def test_nobody_parks_while_fn_runs(sync: Any) -> None:
