@@ -16,6 +16,18 @@ _LOCAL_FILE_SYSTEMS = frozenset(
     b'squashfs tmpfs ubifs udf vfat xfs zfs'.split()
 )
 
+# What statfs(2) calls those on which whole systems are installed
+_FILE_SYSTEM_NUMBERS = {
+    0xEF53: b'ext4',  # or ext2, ext3
+    0x01021994: b'tmpfs',
+    0x2FC12FC1: b'zfs',
+    0x58465342: b'xfs',
+    0x794C7630: b'overlay',
+    0x9123683E: b'btrfs',
+    0xCA451A4E: b'bcachefs',
+    0xF2F52010: b'f2fs',
+}
+
 _locality: dict[int, bool] = {}  # st_dev -> is it local
 
 
@@ -41,7 +53,17 @@ def _file_system_type(fd: int) -> bytes | None:
             before, _, after = line.partition(b' - ')
             if before.split(b' ', 1)[0] == mount:
                 return after.split(b' ', 1)[0]
-    return None
+    return _numbered_file_system_type(fd)
+
+
+def _numbered_file_system_type(fd: int) -> bytes | None:
+    # In a chroot whose root is no mount point the mounts do not list it
+    import ctypes
+
+    told = (ctypes.c_long * 64)()  # struct statfs begins with f_type
+    if ctypes.CDLL(None).fstatfs(ctypes.c_int(fd), told):
+        return None
+    return _FILE_SYSTEM_NUMBERS.get(told[0] & 0xFFFFFFFF)
 
 
 def _field(path: str, name: bytes) -> bytes | None:

@@ -395,7 +395,26 @@ def test_where_the_mount_is_not_told_it_is_not_known(
         patch.setattr(sys, 'platform', 'freebsd14')
         assert _wakeup_filesystem._file_system_type(fd) is None
     monkeypatch.setattr(_wakeup_filesystem, '_field', lambda *args: b'none')
+    monkeypatch.setattr(_wakeup_filesystem, '_FILE_SYSTEM_NUMBERS', {})
     assert _wakeup_filesystem._file_system_type(fd) is None
+
+
+def test_a_chroot_that_is_no_mount_is_known_by_its_number(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fd = line.open()
+    kinds = {_wakeup_filesystem._file_system_type(fd)}
+    monkeypatch.setattr(_wakeup_filesystem, '_field', lambda *args: b'none')
+    if kinds <= {b'ext2', b'ext3'}:  # they share their number
+        kinds = {b'ext4'}
+    if kinds <= {*_wakeup_filesystem._FILE_SYSTEM_NUMBERS.values()}:
+        assert {_wakeup_filesystem._file_system_type(fd)} == kinds
+    proc = os.open('/proc/self/stat', os.O_RDONLY)
+    line.fds.append(proc)
+    assert _wakeup_filesystem._file_system_type(proc) is None
+    closed = os.dup(fd)
+    os.close(closed)
+    assert _wakeup_filesystem._file_system_type(closed) is None
 
 
 def test_a_device_that_cannot_be_looked_up_now_is_asked_for_again(
@@ -409,6 +428,7 @@ def test_a_device_that_cannot_be_looked_up_now_is_asked_for_again(
         assert not _wakeup_filesystem.is_local(fd, device)
     assert _wakeup_filesystem._locality == {}
     monkeypatch.setattr(_wakeup_filesystem, '_LOCAL_FILE_SYSTEMS', {None})
+    monkeypatch.setattr(_wakeup_filesystem, '_FILE_SYSTEM_NUMBERS', {})
     monkeypatch.setattr(_wakeup_filesystem, '_field', lambda *args: b'none')
     assert _wakeup_filesystem.is_local(fd, device)
 
