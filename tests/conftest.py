@@ -11,9 +11,13 @@ import sys
 import threading
 from collections.abc import Iterator
 
-import engines
-import own_place
 import pytest
+
+# what tests share checks where Python itself skips assertions (-O), too
+pytest.register_assert_rewrite('children', 'publication_ways', 'states')
+
+import engines  # noqa: E402
+import own_place  # noqa: E402
 
 if importlib.util.find_spec('hypothesis') is not None:
     import hypothesis
