@@ -7,7 +7,14 @@ They are read when a reader asks, so counting costs nothing more.
 
 from __future__ import annotations
 
-from opentelemetry import metrics
+try:
+    from opentelemetry import metrics
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f'cannot export to OpenTelemetry: {error}; its interface comes with '
+        'pip install "portalocker[opentelemetry]"',
+        name=error.name,
+    ) from error
 
 from .. import wait_counters
 

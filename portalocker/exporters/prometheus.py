@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import itertools
 
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-)
+try:
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+    )
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f'cannot export to Prometheus: {error}; its client comes with '
+        'pip install "portalocker[prometheus]"',
+        name=error.name,
+    ) from error
 
 from .. import wait_counters
 

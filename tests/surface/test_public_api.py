@@ -415,3 +415,24 @@ def test_module_runs_as_a_command() -> None:
     )
     for word in ('run', 'who', 'reap', 'counters', 'combine'):
         assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ('module', 'extra'),
+    [
+        ('prometheus', 'portalocker[prometheus]'),
+        ('open_telemetry', 'portalocker[opentelemetry]'),
+    ],
+)
+def test_exporter_without_its_client_says_what_to_install(
+    module: str, extra: str
+) -> None:
+    code = f"""
+try:
+    import portalocker.exporters.{module}
+except ModuleNotFoundError as error:
+    print(error, error.name)
+"""
+    told = run_bare(code, ROOT)
+    assert told.startswith('cannot export to '), told
+    assert f'pip install "{extra}"' in told
