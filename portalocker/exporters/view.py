@@ -21,12 +21,14 @@ from ._until_closed import UntilClosed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 __all__ = ['View', 'processes', 'read', 'show']
 
 _LISTEN_SECONDS = 5.0
 _PAUSE_SECONDS = 0.1
+_LONGEST_ADDRESS = 107  # bytes of sun_path, see unix(7)
 
 
 def _directory() -> str:
@@ -51,6 +53,20 @@ def _local_socket() -> socket.socket:
     return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
 
+@contextlib.contextmanager
+def _address(path: str) -> Iterator[str]:
+    """A name for the socket at `path` that is short enough, while it lasts."""
+    if len(os.fsencode(path)) <= _LONGEST_ADDRESS or sys.platform != 'linux':
+        yield path
+        return
+    folder, name = os.path.split(path)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f'/proc/self/fd/{fd}/{name}'
+    finally:
+        os.close(fd)
+
+
 class View(UntilClosed):
     """Shows the counters of this process until `close()` or its end.
 
@@ -66,7 +82,8 @@ class View(UntilClosed):
         # Under another name until it listens: at its own it answers
         draft = f'{self._path}.{id(self)}'
         try:
-            self._listener.bind(draft)
+            with _address(draft) as address:
+                self._listener.bind(address)
             self._listener.listen()
             self._inode = os.stat(draft).st_ino
             os.rename(draft, self._path)
@@ -146,9 +163,9 @@ def processes() -> list[int]:
     for name in filter(str.isdigit, os.listdir(directory)):
         path = os.path.join(directory, name)
         try:
-            with _local_socket() as connection:
+            with _local_socket() as connection, _address(path) as address:
                 connection.settimeout(0)
-                connection.connect(path)
+                connection.connect(address)
         except ConnectionRefusedError:  # nobody listens, and nobody will
             _remove(path)
         except FileNotFoundError:
@@ -168,7 +185,8 @@ def read(pid: int) -> dict[str, dict[str, Any]]:
     until = time.monotonic() + _LISTEN_SECONDS
     with _local_socket() as connection:
         connection.settimeout(_LISTEN_SECONDS)
-        connection.connect(os.path.join(_directory(), str(pid)))
+        with _address(os.path.join(_directory(), str(pid))) as address:
+            connection.connect(address)
         chunks = []
         while chunk := connection.recv(65536):
             chunks.append(chunk)

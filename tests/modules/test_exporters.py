@@ -25,6 +25,19 @@ from portalocker.wait_counters import WaitCounter
 NAME = 'test.exported'
 
 
+@pytest.mark.skipif(sys.platform != 'linux', reason='needs /proc')
+def test_a_place_with_a_long_name_will_do(tmp_path, monkeypatch) -> None:
+    place = tmp_path / ('long' * 30)
+    place.mkdir()
+    monkeypatch.setattr(tempfile, 'tempdir', str(place))
+    before = len(os.listdir('/proc/self/fd'))
+    with view.show():
+        assert view.processes() == [os.getpid()]
+        view.read(os.getpid())
+    assert view.processes() == []
+    assert len(os.listdir('/proc/self/fd')) == before
+
+
 @pytest.fixture
 def counted():
     """A counter with one failure and one wait that is going on."""

@@ -196,11 +196,12 @@ def test_every_attempt_is_audited() -> None:
         TMPDIR=str(tempfile.tempdir),
     )
     file, directory, made = done.stdout.splitlines()
-    assert file.split()[0] == 'tempfile.mkstemp'
-    assert directory.split()[0] == 'tempfile.mkdtemp'
-    assert made.split() == [file.split()[1], directory.split()[1]]
-    os.unlink(file.split()[1])
-    os.rmdir(directory.split()[1])
+    file, directory = file.split(' ', 1), directory.split(' ', 1)
+    assert file[0] == 'tempfile.mkstemp'
+    assert directory[0] == 'tempfile.mkdtemp'
+    assert made == f'{file[1]} {directory[1]}'
+    os.unlink(file[1])
+    os.rmdir(directory[1])
 
 
 # the directory

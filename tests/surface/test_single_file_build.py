@@ -92,7 +92,7 @@ def test_build_has_the_lock_on_a_server(
         timeout=60,
         check=False,
     )
-    assert done.stdout.split() == [str(build), 'channel-lock', 'False'], done
+    assert done.stdout == f'{build} channel-lock False\n', done
 
 
 def test_build_without_the_client_says_what_to_install(
