@@ -310,13 +310,19 @@ def try_counted(
     phases_of = _listening.listener
     if phases_of is None or not getattr(lock, '_is_counted', True):
         return take()
+    is_taken = False
     try:
         with _listening.Acquiring(phases_of(lock)) as acquiring:
-            if not take():
+            is_taken = take()
+            if not is_taken:
                 raise _contention()
             acquiring.holds(hold_of())
     except exceptions.AlreadyLocked:
         return False
+    except BaseException:  # a signal handler, or a sink
+        if is_taken:
+            lock.release()
+        raise
     return True
 
 

@@ -156,15 +156,14 @@ class BaseFileLock(
             ):
                 self._take(owner, None)
             else:
-                interval = _filelock_options.one_spelling(
-                    poll_interval, poll_intervall
-                )
-                wish = self._wish(timeout, interval, blocking, cancel_check)
-                self._take(owner, wish)
-            if counted is not None:
-                region = counted.enters(began, hold.counted is None)
-                if region is not None:
-                    hold.region, hold.counted = region, counted
+                options = timeout, poll_interval, blocking, cancel_check
+                self._take(owner, self._wish(*options, poll_intervall))
+            try:
+                if counted is not None:
+                    counted.enters(began, hold if hold.depth == 1 else None)
+            except BaseException:  # a signal handler, or a sink
+                BaseFileLock.release(self)
+                raise
         except BaseException as failure:
             if counted is not None:
                 counted.fails(began, failure)
@@ -239,6 +238,7 @@ class BaseFileLock(
         poll_interval: float | None = None,
         blocking: bool | None = None,
         cancel_check: Callable[[], object] | None = None,
+        poll_intervall: float | None = None,
     ) -> _filelock_waiting.Wish:
         """What is asked for, checked; None: as the lock was made."""
         options = _filelock_options
@@ -246,6 +246,8 @@ class BaseFileLock(
             blocking = self.blocking
         if timeout is None:
             timeout = self.timeout
+        if poll_intervall is not None:
+            poll_interval = options.one_spelling(poll_interval, poll_intervall)
         if poll_interval is None:
             poll_interval = self.poll_interval
         return _filelock_waiting.Wish(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -120,7 +121,15 @@ class SoftFileLock(BaseFileLock):
 
     def _unlock(self, fd: int) -> None:
         token = self._token
-        if token is not None and not self._take_away(token):
+        if token is None:
+            return
+        try:
+            is_ours = self._take_away(token)
+        except BaseException:  # a signal handler, before it was gone
+            with contextlib.suppress(OSError):
+                self._take_away(token)
+            raise
+        if not is_ours:
             raise exceptions.LockLost(
                 f'cannot rely on {self._path!r}: its marker was removed or '
                 'replaced while the lock was held'
@@ -128,10 +137,13 @@ class SoftFileLock(BaseFileLock):
 
     def _take_away(self, token: str) -> bool:
         """Remove our marker; False where it is not there any more."""
+        # At the end of this process it is gone already
+        is_ours = token not in _markers or _soft_marker.remove(
+            self._path, token
+        )
         self._token = None
-        if _markers.pop(token, None) is None:  # at the end of this process
-            return True
-        return _soft_marker.remove(self._path, token)
+        _markers.pop(token, None)
+        return is_ours
 
     @property
     def pid(self) -> int | None:

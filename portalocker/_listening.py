@@ -25,10 +25,7 @@ class Acquiring:
 
     def holds(self, holding: Any) -> None:
         """It succeeded: `holding` is what was taken, None if it is over."""
-        is_held = holding is not None
-        region = self._counted.enters(self._began, is_new=is_held)
-        if is_held:
-            holding.region, holding.counted = region, self._counted
+        self._counted.enters(self._began, holding)
 
     def __exit__(
         self, exc_type: object, failure: BaseException | None, trace: object

@@ -168,6 +168,7 @@ def make(path: str, mode: int | None, token: str) -> bool:
             _remove(beside)
     except BaseException:
         remove(path, token)
+        _remove(beside)  # a signal handler may have been faster
         raise
 
 

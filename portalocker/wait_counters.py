@@ -375,8 +375,8 @@ class Phases:
         """The wait that `waits()` began is over, either way."""
         self._enter.active -= 1
 
-    def enters(self, began: int, is_new: bool) -> int | None:
-        """`acquire()` succeeds; gives the beginning of a region that is new.
+    def enters(self, began: int, new_hold: Any) -> None:
+        """`acquire()` succeeds; the region of `new_hold` begins, if any.
 
         A region is what is held from the outermost `acquire()` to the end.
         """
@@ -388,10 +388,9 @@ class Phases:
         cell.nanoseconds += elapsed
         if elapsed > cell.longest:  # noqa: PLR1730
             cell.longest = elapsed
-        if not is_new:
-            return None
-        self._region.active += 1
-        return now
+        if new_hold is not None:
+            self._region.active += 1
+            new_hold.region, new_hold.counted = now, self
 
     def fails(self, began: int, failure: BaseException) -> None:
         """`acquire()` raises."""
@@ -452,10 +451,17 @@ class _ToldPhases(Phases):
     def calls_release(self) -> int:
         return self._begin('exit', time.perf_counter_ns())
 
-    def enters(self, began: int, is_new: bool) -> int | None:
-        now = super().enters(began, is_new)
-        _tell_end(began)
-        return None if now is None else self._begin('region', now)
+    def enters(self, began: int, new_hold: Any) -> None:
+        super().enters(began, new_hold)
+        try:
+            _tell_end(began)
+            if new_hold is not None:
+                new_hold.region = self._begin('region', new_hold.region)
+        except BaseException:  # a signal handler: no region begins
+            if new_hold is not None:
+                self._region.active -= 1
+                new_hold.counted = None
+            raise
 
     def fails(self, began: int, failure: BaseException) -> None:
         super().fails(began, failure)

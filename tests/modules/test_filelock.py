@@ -665,6 +665,27 @@ def test_child_leaves_the_soft_lock_of_its_parent_alone(path) -> None:
         assert os.path.exists(path)
 
 
+@pytest.mark.parametrize('moment', ['before', 'after'])
+def test_interrupted_release_leaves_no_soft_lock(
+    path, monkeypatch, moment
+) -> None:
+    real = portalocker._soft_marker.remove
+
+    def remove(*about: object) -> bool:
+        monkeypatch.undo()
+        if moment == 'after':
+            real(*about)
+        raise KeyboardInterrupt
+
+    lock = SoftFileLock(path)
+    lock.acquire()
+    monkeypatch.setattr(portalocker._soft_marker, 'remove', remove)
+    with pytest.raises(KeyboardInterrupt):
+        lock.release()
+    assert not lock.is_locked
+    assert not os.path.exists(path)
+
+
 HELD_AT_THE_END = """
 import builtins, logging, sys
 logging.basicConfig(level='DEBUG', filename=sys.argv[1] + '.log')

@@ -384,3 +384,48 @@ def test_sink_that_raises_harms_no_lock(lock, caplog) -> None:
         assert phase(lock, 'region').active == 1
     assert 'it is removed' in caplog.text
     assert not wait_counters._sinks
+
+
+class Interrupted(BaseException):
+    """What a signal handler may raise, at any moment."""
+
+
+@pytest.mark.parametrize('verb', ['acquire', 'try_acquire'])
+@pytest.mark.parametrize('moment', ['enter', 'region'])
+def test_interrupted_while_it_is_told_the_lock_is_not_held(
+    lock, verb, moment
+) -> None:
+    def interrupt() -> None:
+        raise Interrupted
+
+    def sink(name: str):
+        if moment == 'region' and name.endswith('.region'):
+            interrupt()
+        # The end of the first phase is told with the lock held
+        return interrupt if moment == 'enter' else lambda: None
+
+    wait_counters.add_sink(sink)
+    try:
+        with pytest.raises(Interrupted):
+            getattr(lock, verb)()
+    finally:
+        wait_counters.remove_sink(sink)
+    assert not lock.is_locked
+    assert sibling(lock).try_acquire()
+    assert phase(lock, 'region').active == 0
+
+
+def test_interrupted_entry_of_a_holder_undoes_itself_alone(lock) -> None:
+    def interrupt() -> None:
+        raise Interrupted
+
+    with lock:
+        wait_counters.add_sink(lambda name: interrupt)
+        try:
+            with pytest.raises(Interrupted):
+                lock.acquire()
+        finally:
+            wait_counters.remove_sink(*wait_counters._sinks)
+        assert lock.lock_counter == 1
+        assert phase(lock, 'region').active == 1
+    assert phase(lock, 'region').active == 0
