@@ -301,6 +301,39 @@ def test_a_contender_whose_file_is_always_replaced_fails_like_any_other(
 # who gets in line at once
 
 
+@pytest.mark.parametrize('colour', ['thread', 'task'])
+@pytest.mark.parametrize('waits', [False, True])
+def test_whoever_waited_at_a_path_remembers_the_crowd(
+    waits: bool, colour: str, door: Door
+) -> None:
+    def pause(seconds: float) -> None:
+        if colour == 'thread':
+            contender.pause(seconds)
+        else:
+            naps = contender.naps(seconds)
+            with contextlib.suppress(StopIteration):
+                next(naps)
+                naps.send(True)  # it is woken at once
+
+    other = os.open(door._path, os.O_RDWR | os.O_CREAT)
+    if waits:
+        fcntl.flock(other, fcntl.LOCK_EX)
+    contender = door.contender()
+    plan = contender.attempts(ticking(math.inf))
+    while True:
+        try:
+            seconds = next(plan)
+        except StopIteration as end:
+            fh, turn = end.value
+            break
+        pause(min(seconds, SHORT))
+        fcntl.flock(other, fcntl.LOCK_UN)
+    os.close(other)
+    door.turns.append(turn)
+    assert (door._path in _wakeup.crowded) is waits
+    assert not fh.closed
+
+
 def test_a_crowd_is_forgotten_after_a_while_without_waiting() -> None:
     _wakeup.note_crowd('path')
     times = 0

@@ -57,6 +57,20 @@ def test_it_is_a_temporary_file_lock(path: pathlib.Path) -> None:
     assert lock.flags == LockFlags.EXCLUSIVE | LockFlags.NON_BLOCKING
 
 
+def test_a_try_that_succeeds_is_a_hold(
+    path: pathlib.Path, sidecar: pathlib.Path
+) -> None:
+    lock = portalocker.PidFileLock(path)
+    assert lock.try_acquire()
+    assert lock.fh is not None
+    assert lock.fh.name == str(sidecar)
+    assert lock.read_pid() == os.getpid()
+    assert lock.acquire() is lock.fh
+    lock.release()
+    assert lock.fh is None
+    assert not path.exists()
+
+
 def test_the_pid_is_in_the_file_and_the_lock_beside_it(
     path: pathlib.Path, sidecar: pathlib.Path
 ) -> None:
