@@ -29,7 +29,10 @@ def fenced_sql(
     """Return (assignment, condition) for an UPDATE that refuses old tokens.
 
     Each takes the token once, as a parameter; the row that is guarded has an
-    integer column of 64 bits for it. No row was updated: the token is stale.
+    integer column of 64 bits for it. No row was updated: the token is stale,
+    or there is no such row. A holder may write as often as it likes. MySQL's
+    clients count only the rows that changed, unless told to count those that
+    were found (`CLIENT.FOUND_ROWS`).
 
     >>> import sqlite3
     >>> database = sqlite3.connect(':memory:')
@@ -46,9 +49,10 @@ def fenced_sql(
     (2, 9)
     >>> database.close()
     """
-    for name in (table, column):
-        if not name.replace('.', '_').isidentifier():
-            raise ValueError(f'cannot name a column {name!r}')
+    if not all(part.isidentifier() for part in table.split('.')):
+        raise ValueError(f'cannot name a table {table!r}')
+    if not column.isidentifier():
+        raise ValueError(f'cannot name a column {column!r}')
     qualified = f'{table}.{column}'
     return (
         f'{column} = {placeholder}',
@@ -61,10 +65,11 @@ def write_fenced(
 ) -> None:
     """Replace the content of a file, unless a larger token has written.
 
-    The largest token is kept beside the file, as `PATH.fence`. The new
-    content appears in one step and is on the disk before this returns. Raises
-    `StaleToken`, and whatever the system says; waits for others who write the
-    same file through this function, on this host.
+    The largest token is kept beside the file, as `PATH.fence`; of a symbolic
+    link, beside what it leads to. The new content appears in one step and is
+    on the disk before this returns. Raises `StaleToken`, and whatever the
+    system says; waits for others who write the same file through this
+    function, on this host. A holder may write as often as it likes.
 
     >>> import tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), 'report')
@@ -76,11 +81,21 @@ def write_fenced(
     ...     print('refused')
     refused
     """
-    path = os.path.abspath(os.fspath(path))
+    if not isinstance(token, int) or isinstance(token, bool):
+        raise TypeError(
+            f'cannot write {path!r} with the token {token!r}: it is a number, '
+            'that of one lock which has a fence'
+        )
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise TypeError(
+            f'cannot write {path!r}: its content is bytes, not '
+            f'{type(data).__name__}'
+        )
+    # Through whatever name a file is written, it has one fence
+    path = os.path.realpath(os.fsdecode(path))
     with open(path + '.fence', 'r+b', opener=_creating_opener) as fence:
         portalocker.lock(fence, constants.LockFlags.EXCLUSIVE)
-        fence.seek(0)
-        last = int(fence.read() or 0)
+        last = _largest(fence, path)
         if token < last:
             raise StaleToken(
                 f'cannot write {path!r}: token {token} is stale, {last} has '
@@ -91,6 +106,18 @@ def write_fenced(
         # The fence first: whatever happens, no older token comes after us
         _replace(fence, token)
         _publish(path, data)
+
+
+def _largest(fence: Any, path: str) -> int:
+    fence.seek(0)
+    content = fence.read()
+    try:
+        return int(content or 0)
+    except ValueError:
+        raise ValueError(
+            f'cannot write {path!r}: {path}.fence holds no token: '
+            f'{content[:40]!r}'
+        ) from None
 
 
 def _creating_opener(path: str, flags: int) -> int:

@@ -9,12 +9,18 @@ from typing import Any
 
 import pytest
 from actors import Line, Stage
-from scenes import close_everything, granted, wait_until_in_line
+from scenes import (
+    close_everything,
+    granted,
+    wait_until,
+    wait_until_in_line,
+)
 from servers.postgresql import PostgreSQL
 
-from portalocker import exceptions
+from portalocker import exceptions, fencing
 from portalocker.constants import LockFlags
 
+psycopg = pytest.importorskip('psycopg')
 pytest.importorskip('portalocker.postgres')
 
 Make = Callable[..., Any]
@@ -174,3 +180,67 @@ def test_role_that_may_not_create_is_told_what_to_say(
         close_everything()
         admin.execute('DROP SCHEMA locks CASCADE')
         admin.execute('DROP ROLE poor')
+
+
+class TestGuardOfARow:
+    """`fencing.fenced_sql` by psycopg, whose placeholder is %s."""
+
+    @pytest.fixture
+    def row(self, server: PostgreSQL) -> Iterator[str]:
+        assignment, condition = fencing.fenced_sql(
+            'public.report', placeholder='%s'
+        )
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute('CREATE TABLE report (n int, fence bigint)')
+            connection.execute('INSERT INTO report VALUES (0, NULL)')
+            yield (
+                f'UPDATE public.report SET n = %s, {assignment} '
+                f'WHERE {condition}'
+            )
+            connection.execute('DROP TABLE report')
+
+    def test_larger_and_equal_tokens_write(
+        self, server: PostgreSQL, row: str
+    ) -> None:
+        with psycopg.connect(server.url) as connection:
+            counts = [
+                connection.execute(row, (n, token, token)).rowcount
+                for n, token in ((1, 2**53), (2, 2**53), (3, 5), (4, 2**62))
+            ]
+            found = connection.execute('SELECT * FROM report').fetchall()
+        assert counts == [1, 1, 0, 1]
+        assert found == [(4, 2**62)]
+
+    def test_older_holder_that_waits_for_the_newer_is_refused(
+        self, server: PostgreSQL, row: str, stage: Any, admin: Any
+    ) -> None:
+        """It began to write first, and reads the row again."""
+
+        def write_late(line: Any) -> None:
+            with psycopg.connect(server.url) as connection:
+                line.say(str(connection.execute(row, (1, 7, 7)).rowcount))
+
+        with psycopg.connect(server.url) as newer:
+            assert newer.execute(row, (2, 9, 9)).rowcount == 1
+            late = stage.thread(write_late)
+            wait_until(
+                lambda: admin.execute(
+                    'SELECT 1 FROM pg_locks WHERE NOT granted'
+                ).fetchone()
+            )
+            newer.commit()
+            late.expect('0')
+            late.finish()
+            assert newer.execute('SELECT n FROM report').fetchone() == (2,)
+
+    def test_missing_table_is_an_error_of_the_database(
+        self, server: PostgreSQL
+    ) -> None:
+        assignment, condition = fencing.fenced_sql('nowhere', placeholder='%s')
+        with (
+            psycopg.connect(server.url) as connection,
+            pytest.raises(psycopg.errors.UndefinedTable),
+        ):
+            connection.execute(
+                f'UPDATE nowhere SET {assignment} WHERE {condition}', (1, 1)
+            )
