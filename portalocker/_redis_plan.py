@@ -260,10 +260,13 @@ class _Acquisition:
             return
         else:
             claim = None  # the server is away, or an older release holds
+        self._count_wait()
+        yield Rest(claim, max(0.0, min(seconds, self._deadline.remaining())))
+
+    def _count_wait(self) -> None:
         if self._counted is not None and not self._is_counted:
             self._is_counted = True
             self._counted.waits()
-        yield Rest(claim, max(0.0, min(seconds, self._deadline.remaining())))
 
     def _try(self) -> Generator[Step, Any, bool]:
         """One attempt; whether we hold."""
@@ -382,6 +385,8 @@ class _Acquisition:
             else:
                 claim.session.drop(claim)
             self.claim = None
+        if self._may_wait:  # perhaps so shortly that there was no pause
+            self._count_wait()
         raise exceptions.AlreadyLocked(
             filename=self._order.channels[0],
             holders=tuple(map(_redis_holder.holder_of, self._holders)),

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ..holder import RemoteHolder
 
 #: what `who` takes beside paths
+#: how long a server may take to answer
+PATIENCE_SECONDS = 10.0
 FORMS = 'postgresql://[USER@]HOST[:PORT]/DATABASE/LOCK, redis://HOST/CHANNEL'
 
 _HEADINGS = ('LOCK', 'ROLE', 'KIND', 'PID', 'HOST', 'SINCE', 'LABEL')
@@ -116,7 +118,14 @@ def _redis_lock(parts: urllib.parse.SplitResult) -> tuple[str, Any]:
         raise ValueError('a lock is named as redis://HOST/CHANNEL')
     from .. import _redis_commands, redis
 
+    wishes = urllib.parse.parse_qs(parts.query)
+    database = wishes.pop('db', ['0'])[-1]
+    if wishes:
+        raise ValueError(f'of {parts.query!r} only db=NUMBER is understood')
     options: dict[str, Any] = {
+        'socket_connect_timeout': PATIENCE_SECONDS,
+        'socket_timeout': PATIENCE_SECONDS,
+        'db': int(database),
         'host': parts.hostname or 'localhost',
         'port': parts.port or 6379,
         'username': _unquoted(parts.username),

@@ -296,10 +296,10 @@ class TestTheNetworkBreaks:
         losses: Losses,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(wire_module, 'ANSWER_SECONDS', SHORT)
         lock.acquire()
         token = lock.token
         proxy.hold()
+        monkeypatch.setattr(wire_module, 'ANSWER_SECONDS', SHORT)
         lock.ensure_held()  # nobody could know
         with pytest.raises(exceptions.LockLostError, match='not answer'):
             lock.verify()
@@ -314,9 +314,9 @@ class TestTheNetworkBreaks:
         losses: Losses,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(wire_module, 'ANSWER_SECONDS', SHORT)
         lock.acquire()
         proxy.hold(CLIENT)
+        monkeypatch.setattr(wire_module, 'ANSWER_SECONDS', SHORT)
         with pytest.raises(exceptions.LockLostError, match='not answer'):
             lock.release()
         wait_until(lambda: not granted(admin))

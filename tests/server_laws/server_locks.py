@@ -130,7 +130,7 @@ def _shared(make: Make) -> Make:
 KINDS = (
     Kind('redis', 'valkey', _redis_lock),
     Kind('redis_safe', 'valkey',
-         functools.partial(_redis_lock, takeover='safe', lease=1.0)),
+         functools.partial(_redis_lock, takeover='safe', lease=3.0)),
     Kind('redis_barging', 'valkey',
          functools.partial(_redis_lock, fair=False)),
     Kind('redis_reentrant', 'valkey',
