@@ -93,7 +93,9 @@ class TestCtrlC:
             outer = make('outer').acquire()
             lock = make()
             strikes = 0
-            for _ in range(400):
+            for number in range(400):
+                if number % 50 == 0:
+                    line.say('going on')  # a loaded machine takes long
                 try:
                     signal.setitimer(
                         signal.ITIMER_REAL, chance.uniform(1e-6, 4e-4)
@@ -112,6 +114,8 @@ class TestCtrlC:
             line.hear()
 
         worker = stage.process(work)
+        for _ in range(0, 400, 50):
+            worker.expect('going on')
         assert worker.listen() > 10
         worker.expect('released')
         wait_until(lambda: granted(admin) == 0)
@@ -185,6 +189,8 @@ class TestHandler:
             signal.signal(signal.SIGALRM, handle)
             lock = make()
             for number in range(300):
+                if number % 50 == 0:
+                    line.say('going on')  # a loaded machine takes long
                 # once each time, a little later than the time before
                 signal.setitimer(signal.ITIMER_REAL, 1e-6 * (number + 1))
                 lock.acquire()
@@ -194,7 +200,10 @@ class TestHandler:
                     pass  # it comes in microseconds
             held.release()
 
-        stage.process(work).finish()
+        worker = stage.process(work)
+        for _ in range(0, 300, 50):
+            worker.expect('going on')
+        worker.finish()
         assert granted(admin) == 0
 
 
