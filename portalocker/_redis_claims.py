@@ -163,6 +163,10 @@ class ClaimCarrier(_redis_mail.RedisMail):
         self._hid_number = 0
         self._last_used = _redis_core.now()
 
+    def rest(self, claim: Claim, seconds: float) -> None:
+        """Sleep until something happens to a claim, or the time is over."""
+        raise NotImplementedError
+
     def look_for_company(self, claim: Claim) -> None:
         """Find out who is subscribed to the channel beside us."""
         raise NotImplementedError

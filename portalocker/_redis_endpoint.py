@@ -5,6 +5,7 @@ The caller's client is only asked: nothing of it is closed or changed.
 
 from __future__ import annotations
 
+import os
 import socket
 
 from redis import backoff as redis_backoff
@@ -176,6 +177,14 @@ def _as_item(item: tuple[str, Any]) -> tuple[str, str]:
 
 def _once() -> Any:
     return redis_retry.Retry(redis_backoff.NoBackoff(), 0)
+
+
+def close_copy(sock: socket.socket) -> None:
+    """Close what a forked child has of a socket; the parent goes on."""
+    try:
+        os.close(sock.detach())
+    except OSError:
+        pass
 
 
 def open_socket(connection: Any) -> socket.socket:

@@ -166,7 +166,7 @@ class SessionListener(_redis_claims.ClaimCarrier):
         name = _redis_scripts.as_text(channel)
         if kind in {b'message', b'smessage'}:
             if name in self.own_channels:
-                self._take_own(_redis_scripts.as_text(rest[0]).split(' '))
+                self.take_own(_redis_scripts.as_text(rest[0]).split(' '))
             else:
                 self._take_ping(name, rest[0])
         elif name in self.own_channels:
@@ -179,7 +179,7 @@ class SessionListener(_redis_claims.ClaimCarrier):
     def confirmed(self, channel: str) -> None:
         """The server confirmed one of our own channels."""
 
-    def _take_own(self, words: list[str]) -> None:
+    def take_own(self, words: list[str]) -> None:
         """A message to this session, from a script or another session."""
         match words:
             case ['grant', hid, tokens, granted_at]:

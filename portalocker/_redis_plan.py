@@ -78,6 +78,8 @@ class RunScript(typing.NamedTuple):
     script: _redis_scripts.Script
     keys: tuple[bytes, ...]
     words: tuple[Any, ...]
+    #: whose connection may be used
+    session: _redis_claims.ClaimCarrier | None = None
 
 
 class CanBeWoken(typing.Protocol):
@@ -334,9 +336,12 @@ class _Acquisition:
     def _ask(self, claim: _redis_claims.Claim) -> Generator[Step, Any, str]:
         """Ask for the lock; what the server said."""
         words = self._order.words(claim, may_wait=self._may_wait)
-        script = claim.session.dialect.acquire
+        step = RunScript(
+            *(claim.session.dialect.acquire, claim.keys, words),
+            claim.session,
+        )
         sent = _redis_core.now()
-        reply = yield from _run_twice(script, claim.keys, words)
+        reply = yield from _run_twice(step)
         answer, fact = self._understand(claim, reply)
         claim.happened(
             *(claim.hold.answered_ask, answer, fact, sent),
@@ -367,9 +372,12 @@ class _Acquisition:
         if claim is not None and claim.hold.is_undecided:
             with claim.session.mutex:
                 claim.hold.give_up()
+            step = RunScript(
+                *(claim.session.dialect.cancel, claim.keys, (claim.hid,)),
+                claim.session,
+            )
             sent = _redis_core.now()
-            script = claim.session.dialect.cancel
-            reply = yield from _run_twice(script, claim.keys, (claim.hid,))
+            reply = yield from _run_twice(step)
             answer, token = self._understand_cancel(reply)
             claim.happened(
                 *(claim.hold.answered_cancel, answer, token, sent),
@@ -400,18 +408,14 @@ class _Acquisition:
         return _redis_core.GONE, None
 
 
-def _run_twice(
-    script: _redis_scripts.Script,
-    keys: tuple[bytes, ...],
-    words: tuple[Any, ...],
-) -> Generator[Step, Any, Any]:
+def _run_twice(step: RunScript) -> Generator[Step, Any, Any]:
     """Run a script; where nobody knows whether it ran, once more."""
     try:
-        return (yield RunScript(script, keys, words))
+        return (yield step)
     except REFUSALS:
         raise
     except UNKNOWN_OUTCOME:
-        return (yield RunScript(script, keys, words))
+        return (yield step)
 
 
 def releasing(claim: _redis_claims.Claim) -> Generator[Step, Any, bool]:
@@ -430,7 +434,7 @@ def releasing(claim: _redis_claims.Claim) -> Generator[Step, Any, bool]:
     words = (claim.hid, *claim.tokens)
     try:
         found = yield from _run_twice(
-            session.dialect.release, claim.keys, words
+            RunScript(session.dialect.release, claim.keys, words, session)
         )
         return bool(found) and was_held
     except redis_errors.RedisError as error:
@@ -452,7 +456,7 @@ def question_beat(claim: _redis_claims.Claim) -> RunScript:
     """Ask whether a claim still holds, which renews it."""
     keys = claim.keys[::4]
     words = (claim.session.sid, *[claim.hid] * len(keys))
-    return RunScript(claim.session.dialect.beat, keys, words)
+    return RunScript(claim.session.dialect.beat, keys, words, claim.session)
 
 
 def question_who(dialect: _redis_scripts.Dialect, base: str) -> RunScript:

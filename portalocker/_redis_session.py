@@ -16,7 +16,9 @@ from redis import exceptions as redis_errors
 
 from . import (
     _after_fork,
+    _redis_commands,
     _redis_endpoint,
+    _redis_grants,
     _redis_listening,
     _redis_mail,
     _redis_wire,
@@ -27,7 +29,11 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
     from typing import Any
 
+    from . import _redis_claims
+
 _CHUNK = 65536
+# A server that takes no more is asked again so soon
+_UNSENT_SECONDS = 0.01
 
 
 class RedisSession(_redis_listening.SessionListener):
@@ -39,7 +45,12 @@ class RedisSession(_redis_listening.SessionListener):
 
     def __init__(self, endpoint: _redis_endpoint.Endpoint, name: str) -> None:
         super().__init__(endpoint)
-        self.connection = endpoint.connection(_as_client_name(name))
+        client_name = _as_client_name(name)
+        self.connection = endpoint.connection(client_name)
+        self.line = _redis_commands.ScriptLine(endpoint, client_name)
+        #: guards reading, which never waits, and taking in what was read
+        self.reading = threading.Lock()
+        self._watch: _redis_grants.GrantWatch | None = None
         self._confirmations: dict[str, threading.Event] = {}
         self._parser = _redis_wire.ReplyParser()
         self._unsent = b''
@@ -63,6 +74,8 @@ class RedisSession(_redis_listening.SessionListener):
             self._close_sockets()
             raise
         self._socket.settimeout(0)
+        if _redis_grants.can_look(self._socket):
+            self._watch = _redis_grants.GrantWatch(self, self._socket)
         _after_fork.forget_in_child(self)
         self.thread.start()
 
@@ -122,6 +135,23 @@ class RedisSession(_redis_listening.SessionListener):
         except OSError:  # it is awake, or the session is over
             pass
 
+    def rest(self, claim: _redis_claims.Claim, seconds: float) -> None:
+        """Sleep until something happens to a claim, or the time is over."""
+        self.line.waits += 1
+        deadline = time.monotonic() + seconds
+        if self._watch is None or not self._watch.wait(claim, seconds):
+            park(claim, deadline - time.monotonic())
+
+    def is_own_grant(
+        self, claim: _redis_claims.Claim, grant: re.Match[bytes]
+    ) -> bool:
+        """Take in what a caller found, if it is what it waits for."""
+        sid, text, hid = (part.decode() for part in grant.groups())
+        if (sid, hid) != (self.sid, claim.hid) or self._parser.has_begun:
+            return False
+        self.take_own(text.split(' '))
+        return True
+
     # On the thread
 
     def listen(self) -> None:
@@ -129,7 +159,8 @@ class RedisSession(_redis_listening.SessionListener):
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._wake_end, selectors.EVENT_READ)
-                selector.register(self._socket, selectors.EVENT_READ)
+                heard = self._watch.arrivals if self._watch else self._socket
+                selector.register(heard, selectors.EVENT_READ)
                 self._listen_with(selector)
             self._send()
             cause = 'the session was closed'
@@ -151,11 +182,10 @@ class RedisSession(_redis_listening.SessionListener):
                 if self.is_idle():
                     self._end_if_idle()
             self.tell_losses()
-            interest = selectors.EVENT_READ
+            pause = next_look - time.monotonic()
             if not self._send():
-                interest |= selectors.EVENT_WRITE
-            selector.modify(self._socket, interest)
-            selector.select(max(0.0, next_look - time.monotonic()))
+                pause = min(pause, _UNSENT_SECONDS)
+            selector.select(max(0.0, pause))
             self._receive()
 
     def _end_if_idle(self) -> None:
@@ -178,14 +208,17 @@ class RedisSession(_redis_listening.SessionListener):
             self._wake_end.recv(_CHUNK)
         except BlockingIOError:
             pass
-        while True:
-            try:
-                chunk = self._socket.recv(_CHUNK)
-            except _LATER:
-                return
-            self._feed(chunk)
-            if len(chunk) < _CHUNK and not hasattr(self._socket, 'pending'):
-                return
+        with self.reading:
+            while True:
+                try:
+                    chunk = self._socket.recv(_CHUNK)
+                except _LATER:
+                    return
+                self._feed(chunk)
+                if len(chunk) < _CHUNK and not hasattr(
+                    self._socket, 'pending'
+                ):
+                    return
 
     def _feed(self, chunk: bytes) -> None:
         if not chunk:
@@ -194,6 +227,9 @@ class RedisSession(_redis_listening.SessionListener):
             self.take_in(message)
 
     def _close_sockets(self) -> None:
+        self.line.close()
+        if self._watch is not None:
+            self._watch.close()
         self.connection.disconnect()
         self._waker.close()
         self._wake_end.close()
@@ -205,10 +241,10 @@ class RedisSession(_redis_listening.SessionListener):
         self.claims.clear()
         self.mutex = _thread.allocate_lock()
         for sock in (self._socket, self._waker, self._wake_end):
-            try:
-                os.close(sock.detach())
-            except OSError:
-                pass
+            _redis_endpoint.close_copy(sock)
+        self.line.forget_parent()
+        if self._watch is not None:
+            self._watch.forget_parent()
 
 
 def _tls_later() -> tuple[type[OSError], ...]:
@@ -221,6 +257,14 @@ def _tls_later() -> tuple[type[OSError], ...]:
 
 
 _LATER: tuple[type[OSError], ...] = (BlockingIOError, *_tls_later())
+
+
+def park(claim: Any, seconds: float) -> None:
+    """Sleep until something happens to a claim, or the time is over."""
+    parker = _thread.allocate_lock()
+    parker.acquire()
+    if claim is None or claim.prepare_pause(parker.release):
+        parker.acquire(timeout=max(0.0, min(seconds, threading.TIMEOUT_MAX)))
 
 
 class SessionThread(redis_client.PubSubWorkerThread):

@@ -57,6 +57,11 @@ class ReplyParser:
         self._buffer = bytearray()
         self._at = 0
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the end of an answer is still to come."""
+        return bool(self._buffer)
+
     def feed(self, chunk: bytes) -> list[Any]:
         """Return the answers that are complete with this chunk."""
         self._buffer += chunk

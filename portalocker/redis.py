@@ -8,7 +8,6 @@ Needs the `redis` extra: `pip install "portalocker[redis]"`.
 from __future__ import annotations
 
 import _thread
-import threading
 import time
 import weakref
 
@@ -26,6 +25,7 @@ from . import (
     _redis_lock,
     _redis_plan,
     _redis_roll_call,
+    _redis_session,
     constants,
     exceptions,
     utils,
@@ -381,7 +381,7 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
                         )
                     elif isinstance(step, _redis_plan.Rest):
                         result = None
-                        _rest(step.claim, step.seconds)
+                        _rest(step)
                     else:
                         result = self._new_claim()
                 except BaseException as error:  # noqa: BLE001 - theirs
@@ -466,9 +466,10 @@ def _shared_client(options: dict[str, Any]) -> Any:
     return client
 
 
-def _rest(claim: Any, seconds: float) -> None:
-    """Sleep until something happens to the claim, or the time is over."""
-    parker = _thread.allocate_lock()
-    parker.acquire()
-    if claim is None or claim.prepare_pause(parker.release):
-        parker.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
+def _rest(step: _redis_plan.Rest) -> None:
+    """Sleep until something happens, or the time is over."""
+    claim = step.claim
+    if isinstance(claim, _redis_claims.Claim):
+        claim.session.rest(claim, step.seconds)
+    else:
+        _redis_session.park(claim, step.seconds)

@@ -331,7 +331,7 @@ async def _session_of(lock: AsyncRedisLock, client: Any) -> Any:
 
 async def _run_script(client: Any, step: _redis_plan.RunScript) -> Any:
     """The answer of the server; the script's text is sent if it has none."""
-    script, keys, words = step
+    script, keys, words, _ = step
     try:
         return await client.execute_command(
             'EVALSHA', script.sha, len(keys), *keys, *words

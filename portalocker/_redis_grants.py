@@ -1,0 +1,115 @@
+"""Who reads what a session is sent: its thread, or a caller that waits.
+
+A caller that waits for its grant looks at the socket itself, so nobody has
+to wake it. It takes nothing but this grant; anything else it leaves in the
+socket, for the thread. The thread never has to be woken for a change of
+roles: what it sleeps at is told by the kernel to look at the socket or not.
+"""
+
+from __future__ import annotations
+
+import _thread
+import re
+import select
+import socket
+import time
+
+from . import _redis_endpoint, _redis_turns
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import _redis_claims, _redis_session
+
+_CHUNK = 65536
+_GRANT = re.compile(
+    rb'>3\r\n\$7\r\nmessage\r\n\$\d+\r\nportalocker:s:(\w+)\r\n\$\d+\r\n'
+    rb'(grant (\w+) [\d,]+ \d+)\r\n'
+)
+
+
+def can_look(sock: socket.socket) -> bool:
+    """Whether callers can look at what is there without taking it."""
+    return hasattr(select, 'epoll') and not hasattr(sock, 'pending')
+
+
+class GrantWatch(_redis_turns.UsedByOne):
+    """The place of the one caller that looks at a session's socket."""
+
+    def __init__(
+        self, session: _redis_session.RedisSession, sock: socket.socket
+    ) -> None:
+        super().__init__()
+        self._session = session
+        self._socket = sock
+        #: readable where there is something for the thread
+        self.arrivals = select.epoll()
+        self.arrivals.register(self._socket, select.EPOLLIN)
+        self._waker, self._wake_end = socket.socketpair()
+        self._waker.settimeout(0)
+        self._wake_end.settimeout(0)
+        self._poll = select.poll()
+        self._poll.register(self._socket, select.POLLIN)
+        self._poll.register(self._wake_end, select.POLLIN)
+
+    def wait(self, claim: _redis_claims.Claim, seconds: float) -> bool:
+        """Wait for a grant; whether it came, or the time is over.
+
+        Otherwise somebody else looks, or something else has come.
+        """
+        me = object()
+        try:
+            if not self.take(me):
+                return False
+            self.arrivals.unregister(self._socket)
+            return self._look(claim, time.monotonic() + seconds)
+        finally:
+            if self.is_taken_by(me):
+                try:
+                    self.arrivals.register(self._socket, select.EPOLLIN)
+                except (OSError, ValueError):  # closed, or a forked child
+                    pass
+                finally:
+                    self.give_back(me)
+
+    def _look(self, claim: _redis_claims.Claim, deadline: float) -> bool:
+        reader = _thread.get_ident()
+
+        def wake() -> None:
+            if _thread.get_ident() != reader:
+                self._wake()
+
+        while claim.prepare_pause(wake):
+            pause = min(deadline - time.monotonic(), 86400.0)
+            found = self._poll.poll(max(0.0, pause * 1e3))
+            if not found:
+                return True
+            if any(number != self._socket.fileno() for number, _ in found):
+                self._wake_end.recv(_CHUNK)
+                return True
+            with self._session.reading:
+                try:
+                    data = self._socket.recv(_CHUNK, socket.MSG_PEEK)
+                except BlockingIOError:  # the thread was faster
+                    continue
+                grant = _GRANT.fullmatch(data)
+                if not grant or not self._session.is_own_grant(claim, grant):
+                    return False
+                self._socket.recv(len(data))
+            return True
+        return True
+
+    def _wake(self) -> None:
+        try:
+            self._waker.send(b'.')
+        except OSError:
+            pass
+
+    def _close(self) -> None:
+        for one in (self.arrivals, self._waker, self._wake_end):
+            one.close()
+
+    def forget_parent(self) -> None:
+        """A forked child closes its copies."""
+        self.arrivals.close()
+        for one in (self._waker, self._wake_end):
+            _redis_endpoint.close_copy(one)
