@@ -5,6 +5,7 @@ The caller's client is only asked: nothing of it is closed or changed.
 
 from __future__ import annotations
 
+import inspect
 import os
 import socket
 
@@ -47,6 +48,46 @@ def dialect_of(client: Any) -> _redis_scripts.Dialect:
     if is_cluster(client):
         return _redis_scripts.SHARDED
     return _redis_scripts.PLAIN
+
+
+def check_client(channel: str, client: Any, *, is_async: bool) -> None:
+    """Raise `TypeError` where a client cannot be what a lock asks."""
+    way_out = _way_out(client, is_async=is_async)
+    if way_out:
+        kind = f'{type(client).__module__}.{type(client).__qualname__}'
+        raise TypeError(
+            f'cannot lock {channel!r} with a connection of type '
+            f'{kind.removeprefix("builtins.")}: {way_out}'
+        )
+
+
+def _way_out(client: Any, *, is_async: bool) -> str:
+    """What to pass instead; nothing where the client will do."""
+    clients = 'redis.asyncio.Redis' if is_async else 'redis.Redis'
+    if client is None:
+        return ''
+    if isinstance(client, str | bytes):
+        return f'an address is no client: pass {clients}.from_url(...)'
+    if hasattr(client, 'master_for'):
+        return 'a Sentinel is no client: pass its master_for(NAME)'
+    if hasattr(client, 'immediate_execute_command'):
+        return f'a pipeline answers later: pass the {clients} it is of'
+    if hasattr(client, 'get_connection') and hasattr(client, 'disconnect'):
+        return f'a pool is no client: pass {clients}(connection_pool=...)'
+    ask = getattr(client, 'execute_command', None)
+    if not callable(ask):
+        return f'it is no client of redis-py: pass {clients}(...)'
+    if inspect.iscoroutinefunction(ask) == is_async:
+        return ''
+    if is_async:
+        return (
+            'it would block the event loop: pass redis.asyncio.Redis(...), '
+            'or use RedisLock'
+        )
+    return (
+        'it needs an event loop: pass redis.Redis(...), or use '
+        'portalocker.aio.redis.AsyncRedisLock'
+    )
 
 
 class Endpoint:

@@ -34,6 +34,7 @@ class RedisLockState(_redis_holding.RedisHolding):
         'health_check_interval': 10,
         'decode_responses': True,
     }
+    _is_async = False
     channel: str
     timeout: float
     check_interval: float
@@ -72,6 +73,10 @@ class RedisLockState(_redis_holding.RedisHolding):
             self._channels(), mode, limit, lease, takeover
         )
         self._order.set_options(**options)
+        _redis_endpoint.check_client(
+            *(self._order.channels[0], self.connection),
+            is_async=self._is_async,
+        )
 
     def _channels(self) -> tuple[str, ...]:
         return (self.channel,)

@@ -51,6 +51,8 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
     in line behind.
     """
 
+    _is_async = True
+
     def __init__(
         self,
         channel: str,
