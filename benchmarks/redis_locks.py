@@ -24,6 +24,7 @@ RIVALS = ('ours', 'redis-py', 'python-redis-lock')
 RELEASED = 'portalocker, released'
 CONTENDERS = 8
 WAITERS = 10
+KILLS = 15
 
 WORKER = """
 import sys, time
@@ -273,7 +274,7 @@ def throughput(
 def death(client: Any, port: int) -> list[float]:
     """Milliseconds from a SIGKILL of the holder to the waiter's hold."""
     times = []
-    for n in range(7):
+    for n in range(KILLS):
         process = start(DIES, port, 'ours', f'death {n}')
         process.stdout.readline()
         waiter = start(TAKEN, port, 'ours', f'death {n}')
@@ -282,7 +283,8 @@ def death(client: Any, port: int) -> list[float]:
         lock = lock_of('ours', client, f'death {n}')
         while not lock.waiters():
             time.sleep(0.01)
-        time.sleep(0.05 * n)
+        # any phase of the interval at which the waiter looks
+        time.sleep(0.3 + 0.037 * (n % 11))
         began = time.monotonic_ns()
         process.kill()
         times.append((int(waiter.stdout.readline()) - began) / 1e6)

@@ -38,6 +38,17 @@ _NOT_FOR_SESSIONS = (
 )
 
 
+# What looks like a client: an attribute that it has, and what to pass instead
+_NO_CLIENTS = (
+    ('master_for', 'a Sentinel is no client: pass its master_for(NAME)'),
+    (
+        'immediate_execute_command',
+        'a pipeline answers later: pass the {} it is of',
+    ),
+    ('make_connection', 'a pool is no client: pass {}(connection_pool=...)'),
+)
+
+
 def is_cluster(client: Any) -> bool:
     """Whether the client spreads keys over the nodes of a cluster."""
     return hasattr(client, 'get_node_from_key')
@@ -63,17 +74,14 @@ def check_client(channel: str, client: Any, *, is_async: bool) -> None:
 
 def _way_out(client: Any, *, is_async: bool) -> str:
     """What to pass instead; nothing where the client will do."""
-    clients = 'redis.asyncio.Redis' if is_async else 'redis.Redis'
     if client is None:
         return ''
+    clients = 'redis.asyncio.Redis' if is_async else 'redis.Redis'
     if isinstance(client, str | bytes):
         return f'an address is no client: pass {clients}.from_url(...)'
-    if hasattr(client, 'master_for'):
-        return 'a Sentinel is no client: pass its master_for(NAME)'
-    if hasattr(client, 'immediate_execute_command'):
-        return f'a pipeline answers later: pass the {clients} it is of'
-    if hasattr(client, 'get_connection') and hasattr(client, 'disconnect'):
-        return f'a pool is no client: pass {clients}(connection_pool=...)'
+    for mark, way_out in _NO_CLIENTS:
+        if hasattr(client, mark):
+            return way_out.format(clients)
     ask = getattr(client, 'execute_command', None)
     if not callable(ask):
         return f'it is no client of redis-py: pass {clients}(...)'

@@ -12,8 +12,7 @@ from portalocker.aio import redis as aio_redis
 from portalocker.redis import RedisLock, RedisMultiLock, RedisSemaphore
 
 redis = pytest.importorskip('redis')
-
-import redis.asyncio  # noqa: E402
+redis_asyncio = pytest.importorskip('redis.asyncio')
 
 _SYNC = {
     'address': (lambda: 'redis://:secret@localhost/0', 'from_url'),
@@ -24,12 +23,12 @@ _SYNC = {
     'number': (lambda: 6379, 'no client of redis-py'),
 }
 _ASYNC = {
-    'asyncio': (redis.asyncio.Redis, 'AsyncRedisLock'),
+    'asyncio': (redis_asyncio.Redis, 'AsyncRedisLock'),
     'asyncio sentinel': (
-        lambda: redis.asyncio.Sentinel([('localhost', 1)]),
+        lambda: redis_asyncio.Sentinel([('localhost', 1)]),
         'master_for',
     ),
-    'asyncio pool': (redis.asyncio.ConnectionPool, 'pool is no'),
+    'asyncio pool': (redis_asyncio.ConnectionPool, 'pool is no'),
 }
 
 
@@ -72,7 +71,7 @@ def test_closed_client_connects_again(server: Any, channel: str) -> None:
     client.close()
 
     async def tasks() -> None:
-        client = redis.asyncio.Redis(port=server.port)
+        client = redis_asyncio.Redis(port=server.port)
         await client.aclose()
         async with aio_redis.AsyncRedisLock(channel, client) as lock:
             await client.aclose()
