@@ -63,7 +63,7 @@ def dialect_of(client: Any) -> _redis_scripts.Dialect:
 
 def check_client(channel: str, client: Any, *, is_async: bool) -> None:
     """Raise `TypeError` where a client cannot be what a lock asks."""
-    way_out = _way_out(client, is_async=is_async)
+    way_out = client is not None and _way_out(client, is_async=is_async)
     if way_out:
         kind = f'{type(client).__module__}.{type(client).__qualname__}'
         raise TypeError(
@@ -74,8 +74,6 @@ def check_client(channel: str, client: Any, *, is_async: bool) -> None:
 
 def _way_out(client: Any, *, is_async: bool) -> str:
     """What to pass instead; nothing where the client will do."""
-    if client is None:
-        return ''
     clients = 'redis.asyncio.Redis' if is_async else 'redis.Redis'
     if isinstance(client, str | bytes):
         return f'an address is no client: pass {clients}.from_url(...)'
@@ -88,14 +86,8 @@ def _way_out(client: Any, *, is_async: bool) -> str:
     if inspect.iscoroutinefunction(ask) == is_async:
         return ''
     if is_async:
-        return (
-            'it would block the event loop: pass redis.asyncio.Redis(...), '
-            'or use RedisLock'
-        )
-    return (
-        'it needs an event loop: pass redis.Redis(...), or use '
-        'portalocker.aio.redis.AsyncRedisLock'
-    )
+        return f'it would block the loop: pass {clients}(...), or RedisLock'
+    return f'it needs an event loop: pass {clients}(...), or AsyncRedisLock'
 
 
 class Endpoint:

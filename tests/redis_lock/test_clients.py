@@ -51,7 +51,7 @@ def test_what_is_no_client_for_threads_is_refused(
 
 @pytest.mark.parametrize('wrong', [*_SYNC, 'blocking'])
 def test_what_is_no_client_for_tasks_is_refused(wrong: str) -> None:
-    blocking = {'blocking': (redis.Redis, 'or use RedisLock')}
+    blocking = {'blocking': (redis.Redis, 'or RedisLock')}
     make, way_out = (_SYNC | blocking)[wrong]
     with pytest.raises(TypeError, match=way_out) as caught:
         aio_redis.AsyncRedisLock('jobs', make())
