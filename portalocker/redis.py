@@ -86,8 +86,9 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         the name of the lock. While it is held its channel has a subscriber.
     `connection`
         a client of redis-py (also of Sentinel or a cluster) for the
-        commands. It is used and never closed or changed. Without one a
-        client is made of `redis_kwargs`.
+        commands. It is used and never closed or changed; locks that wait
+        often open a connection like it. Without one a client is made of
+        `redis_kwargs`. What is no such client is a `TypeError`.
     `timeout`, `check_interval`, `fail_when_locked`
         see `LockBase`. Grants are messages; `check_interval` is how often
         the first in line looks whether the holder died.
@@ -121,7 +122,9 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
     `label`
         text for `holders()` and `python -m portalocker who`.
     `fence`
-        whether grants have a token.
+        whether grants have a token. The server keeps the last one of each
+        name for ever, see "What stays on the server" in the documentation;
+        without tokens it keeps nothing.
     `legacy_compat`
         exclude holders of the releases 3.x and 4.x on this channel, too.
         Everybody who uses this release on the channel has to say so. It

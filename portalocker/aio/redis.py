@@ -40,7 +40,8 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
     `connection`
         a client of `redis.asyncio` (also of Sentinel or a cluster). It is
         used and never closed or changed. Without one a client is made of
-        `redis_kwargs`, and closed at the release.
+        `redis_kwargs`, and closed at the release. Other clients are a
+        `TypeError`.
     `on_lost`
         called in the event loop that acquired the lock.
     `reentrant`

@@ -219,6 +219,23 @@ def test_tokens_grow_though_the_clock_is_set_back(
         assert lock.token == future + 1
 
 
+def test_what_stays_is_the_last_token_and_may_be_deleted(
+    client: Any, channel: str
+) -> None:
+    with RedisLock(channel, client, reentrant=True) as lock:
+        first = lock.token
+    key = f'portalocker:lock:{{{channel}}}:fence'
+    assert client.keys(f'*{channel}*') == [key.encode()]
+    assert client.ttl(key) == -1
+    client.delete(key)
+    with lock:
+        assert lock.token > first
+    client.delete(key)
+    with RedisLock(channel, client, fence=False):
+        pass
+    assert not client.keys(f'*{channel}*')
+
+
 def test_no_token_without_a_fence(client: Any, channel: str) -> None:
     with RedisLock(channel, client, fence=False) as lock:
         assert lock.token is None
