@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import collections
 import os
+import weakref
 
 from . import (
     _listening,
@@ -76,6 +77,16 @@ class Claim:
         self.counted: Any = None
         self.region: int | None = None
 
+    def __del__(self) -> None:
+        """An exception came before anybody could have it: it is let go."""
+        hold = getattr(self, 'hold', None)
+        if hold is None:
+            return
+        if hold.is_wanted:
+            self.session.forget(self)
+        elif self.hid in self.session.claims:
+            self.session.drop(self)
+
     @property
     def is_held(self) -> bool:
         """Whether we may act as the holder at this moment."""
@@ -142,9 +153,10 @@ class ClaimCarrier(_redis_mail.RedisMail):
         self.endpoint = endpoint
         self.dialect = endpoint.dialect
         self.sid = os.urandom(16).hex()
+        self.pid = os.getpid()
         self.mutex = _thread.allocate_lock()
-        #: hold id -> claim
-        self.claims: dict[str, Claim] = {}
+        #: hold id -> claim; whoever holds refers to it
+        self.claims: dict[str, weakref.ref[Claim]] = {}
         self.is_over = False
         self.cause = ''
         #: seconds until the reader looks at the clock again, at most
@@ -196,10 +208,20 @@ class ClaimCarrier(_redis_mail.RedisMail):
         with self.mutex:
             if self.is_over:
                 raise SessionEnded(self.cause)
-            self.claims[claim.hid] = claim
+            self.claims[claim.hid] = weakref.ref(claim)
         if claim.hold.beat_every < self.tick_seconds:
             self.needs_look = True
             self.attend()
+
+    def living_claims(self) -> list[Claim]:
+        """The claims that somebody refers to."""
+        found = [reference() for reference in list(self.claims.values())]
+        return [claim for claim in found if claim is not None]
+
+    def claim_of(self, hid: str) -> Claim | None:
+        """The claim with this hold id, if somebody refers to it."""
+        reference = self.claims.get(hid)
+        return None if reference is None else reference()
 
     def drop(self, claim: Claim) -> None:
         """Carry it no longer."""
@@ -209,7 +231,7 @@ class ClaimCarrier(_redis_mail.RedisMail):
     def forget(self, claim: Claim) -> None:
         """Give back what the server may have given; never waits."""
         self.drop(claim)
-        if claim.hold.leave() and not self.is_over:
+        if claim.hold.leave() and not self.is_over and self.pid == os.getpid():
             self.post_script(
                 self.dialect.release,
                 claim.keys,
@@ -255,7 +277,7 @@ class ClaimCarrier(_redis_mail.RedisMail):
         with self.mutex:
             self.is_over = self._has_ended = True
             self.cause = self.cause or cause
-            for claim in list(self.claims.values()):
+            for claim in self.living_claims():
                 if claim.hold.session_ended() is not None:
                     self._note_loss(claim)
                 claim.wake_up()

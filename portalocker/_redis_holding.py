@@ -112,6 +112,7 @@ class RedisHolding(_copies.StartsReleased):
         place = object()
         found = self._claims.setdefault(self._claimant(), place)
         if found is place:
+            self._let_go(self._last_claim)
             return None, place
         if isinstance(found, _redis_claims.Claim):
             if self.reentrant:
@@ -149,6 +150,13 @@ class RedisHolding(_copies.StartsReleased):
         # Two threads may release one object: only one gets it
         taken = self._claims.pop(self._claimant(), None)
         return taken if taken is claim else None
+
+    def _let_go(self, claim: _redis_claims.Claim | None) -> None:
+        """Nobody has it, though an exception came before it was given back."""
+        if claim is None or not claim.hold.is_wanted:
+            return
+        if claim not in self._claims.values():
+            claim.session.forget(claim)
 
     @staticmethod
     def _tell_if_lost(claim: _redis_claims.Claim, *, was_held: bool) -> None:

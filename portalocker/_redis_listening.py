@@ -36,7 +36,7 @@ class SessionListener(_redis_claims.ClaimCarrier):
         moment = _redis_core.now()
         # first: whoever registers after our list compares with what it is
         self.tick_seconds = pause = _redis_claims.LONGEST_TICK
-        leased = [claim for claim in list(self.claims.values()) if claim.lease]
+        leased = [claim for claim in self.living_claims() if claim.lease]
         for claim in leased:
             pause = min(pause, claim.hold.beat_every)
         pause = max(pause, _redis_claims.SHORTEST_TICK)
@@ -135,7 +135,7 @@ class SessionListener(_redis_claims.ClaimCarrier):
     def _needed_channels(self) -> set[str]:
         return {
             channel
-            for claim in list(self.claims.values())
+            for claim in self.living_claims()
             for channel in claim.channels
             if not claim.is_legacy or claim.company == 0
         }
@@ -183,7 +183,7 @@ class SessionListener(_redis_claims.ClaimCarrier):
         """A message to this session, from a script or another session."""
         match words:
             case ['grant', hid, tokens, granted_at]:
-                claim = self.claims.get(hid)
+                claim = self.claim_of(hid)
                 if claim is None:
                     return  # it gave up; what it did takes the grant back
                 claim.happened(
@@ -195,7 +195,7 @@ class SessionListener(_redis_claims.ClaimCarrier):
                 if claim.is_held:
                     self.visit_channels(claim)
             case ['lost', hid]:
-                claim = self.claims.get(hid)
+                claim = self.claim_of(hid)
                 if claim is not None:
                     claim.happened(claim.hold.pushed_loss)
             case ['ping', nonce, *channel]:
@@ -210,7 +210,7 @@ class SessionListener(_redis_claims.ClaimCarrier):
         asked_by = response_channel(data)
         is_held = any(
             channel in claim.channels and claim.is_held
-            for claim in list(self.claims.values())
+            for claim in self.living_claims()
         )
         if asked_by is not None and is_held:
             self.post(

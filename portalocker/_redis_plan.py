@@ -117,6 +117,13 @@ class Order:
                 raise TypeError(
                     f'cannot lock the channel {channel!r}: a name is a str'
                 )
+            try:
+                channel.encode()
+            except UnicodeEncodeError as error:
+                raise ValueError(
+                    f'cannot lock the channel {channel!r}: a name is sent as '
+                    f'UTF-8: {error.reason}'
+                ) from None
         if not all(channels) or not channels:
             raise ValueError('cannot lock a channel without a name')
         _check_lease(lease, takeover)
@@ -425,14 +432,14 @@ def releasing(claim: _redis_claims.Claim) -> Generator[Step, Any, bool]:
     session gives the lock back, or its end does.
     """
     session = claim.session
-    session.drop(claim)
-    if claim.is_legacy:
-        session.leave_company(claim)
-    was_held = claim.is_held
-    with session.mutex:
-        claim.hold.leave()
-    words = (claim.hid, *claim.tokens)
     try:
+        session.drop(claim)
+        if claim.is_legacy:
+            session.leave_company(claim)
+        was_held = claim.is_held
+        with session.mutex:
+            claim.hold.leave()
+        words = (claim.hid, *claim.tokens)
         found = yield from _run_twice(
             RunScript(session.dialect.release, claim.keys, words, session)
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import atexit
-import os
 import re
 import selectors
 import socket
@@ -57,7 +56,6 @@ class RedisSession(_redis_listening.SessionListener):
         self._waker, self._wake_end = socket.socketpair()
         self._waker.settimeout(0)
         self._wake_end.settimeout(0)
-        self.pid = os.getpid()
         self.thread = SessionThread(self)
 
     def open(self, base: str) -> None:
@@ -319,7 +317,7 @@ def forget_session(session: RedisSession) -> None:
 def _close_at_exit() -> None:
     """Let go of what is held, without a word: the process ends."""
     for session in list(_sessions.values()):
-        claims = list(session.claims.values())
+        claims = session.living_claims()
         if claims and not session.is_over:
             # nobody will be there to send it where the server has it not
             session.post(

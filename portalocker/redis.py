@@ -259,14 +259,17 @@ class RedisLock(_redis_lock.RedisLockState, utils.LockBase):
         is no error: the lock ends with our session there. Raises
         `LockLostError` where the lock was lost while we held it.
         """
-        claim = self._end_one()
-        if claim is None:
-            return
-        if claim.counted is None:
-            self._give_back(claim)
-            return
-        with _listening.Releasing(claim):
-            self._give_back(claim)
+        claim = self._current()
+        try:
+            if claim is None or self._end_one() is None:
+                return
+            if claim.counted is None:
+                self._give_back(claim)
+                return
+            with _listening.Releasing(claim):
+                self._give_back(claim)
+        finally:
+            self._let_go(claim)
 
     def _give_back(self, claim: _redis_claims.Claim) -> None:
         try:

@@ -152,14 +152,17 @@ class AsyncRedisLock(_redis_lock.RedisLockState):
 
     async def release(self) -> None:
         """Let the lock go; see `RedisLock.release`."""
-        claim = self._end_one()
-        if claim is None:
-            return
-        if claim.counted is None:
-            await self._give_back(claim)
-            return
-        with _listening.Releasing(claim):
-            await self._give_back(claim)
+        claim = self._current()
+        try:
+            if claim is None or self._end_one() is None:
+                return
+            if claim.counted is None:
+                await self._give_back(claim)
+                return
+            with _listening.Releasing(claim):
+                await self._give_back(claim)
+        finally:
+            self._let_go(claim)
 
     async def _give_back(self, claim: _redis_claims.Claim) -> None:
         try:

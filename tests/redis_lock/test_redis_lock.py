@@ -219,6 +219,31 @@ def test_tokens_grow_though_the_clock_is_set_back(
         assert lock.token == future + 1
 
 
+@pytest.mark.parametrize(
+    'where', ['_new_claim', '_publish', '_give_back', '_end_one']
+)
+def test_exception_at_any_step_leaves_no_hold_behind(
+    client: Any, channel: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, witness = RedisLock(channel, client), RedisLock(channel, client)
+    real = getattr(lock, where)
+
+    def interrupted(*args: Any) -> None:
+        real(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lock, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lock.acquire().release()
+    monkeypatch.undo()
+    lock.release()
+    with RedisLock(channel, client, timeout=LONG):
+        pass
+    with lock:
+        assert len(witness.holders()) == 1
+    assert not witness.holders()
+
+
 def test_what_stays_is_the_last_token_and_may_be_deleted(
     client: Any, channel: str
 ) -> None:
