@@ -18,9 +18,13 @@ from . import _redis_endpoint, _redis_turns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from . import _redis_claims, _redis_session
 
 _CHUNK = 65536
+# What only some systems have, see `can_look`
+_kernel: Any = select
 _GRANT = re.compile(
     rb'>3\r\n\$7\r\nmessage\r\n\$\d+\r\nportalocker:s:(\w+)\r\n\$\d+\r\n'
     rb'(grant (\w+) [\d,]+ \d+)\r\n'
@@ -29,7 +33,7 @@ _GRANT = re.compile(
 
 def can_look(sock: socket.socket) -> bool:
     """Whether callers can look at what is there without taking it."""
-    return hasattr(select, 'epoll') and not hasattr(sock, 'pending')
+    return hasattr(_kernel, 'epoll') and not hasattr(sock, 'pending')
 
 
 class GrantWatch(_redis_turns.UsedByOne):
@@ -42,14 +46,14 @@ class GrantWatch(_redis_turns.UsedByOne):
         self._session = session
         self._socket = sock
         #: readable where there is something for the thread
-        self.arrivals = select.epoll()
-        self.arrivals.register(self._socket, select.EPOLLIN)
+        self.arrivals = _kernel.epoll()
+        self.arrivals.register(self._socket, _kernel.EPOLLIN)
         self._waker, self._wake_end = socket.socketpair()
         self._waker.settimeout(0)
         self._wake_end.settimeout(0)
-        self._poll = select.poll()
-        self._poll.register(self._socket, select.POLLIN)
-        self._poll.register(self._wake_end, select.POLLIN)
+        self._poll = _kernel.poll()
+        self._poll.register(self._socket, _kernel.POLLIN)
+        self._poll.register(self._wake_end, _kernel.POLLIN)
 
     def wait(self, claim: _redis_claims.Claim, seconds: float) -> bool:
         """Wait for a grant; whether it came, or the time is over.
@@ -65,7 +69,7 @@ class GrantWatch(_redis_turns.UsedByOne):
         finally:
             if self.is_taken_by(me):
                 try:
-                    self.arrivals.register(self._socket, select.EPOLLIN)
+                    self.arrivals.register(self._socket, _kernel.EPOLLIN)
                 except (OSError, ValueError):  # closed, or a forked child
                     pass
                 finally:
