@@ -38,7 +38,7 @@ class ScriptLine(_redis_turns.UsedByOne):
         self._name = name
         self._connection: Any = None
         self._socket: Any = None
-        #: how often a lock of the session has waited
+        #: how often a lock of the session was granted to one who waited
         self.waits = 0
         self._is_refused = False
 

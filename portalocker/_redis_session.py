@@ -135,10 +135,11 @@ class RedisSession(_redis_listening.SessionListener):
 
     def rest(self, claim: _redis_claims.Claim, seconds: float) -> None:
         """Sleep until something happens to a claim, or the time is over."""
-        self.line.waits += 1
         deadline = time.monotonic() + seconds
         if self._watch is None or not self._watch.wait(claim, seconds):
             park(claim, deadline - time.monotonic())
+        # whoever only waits needs no connection more
+        self.line.waits += claim.is_held
 
     def is_own_grant(
         self, claim: _redis_claims.Claim, grant: re.Match[bytes]
