@@ -14,6 +14,7 @@ from . import (
     _listening,
     _opening,
     _owner,
+    _signal_handlers,
     _wakeup,
     _wakeup_queue,
     exceptions,
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
         def _get_lock(self, fh: Any) -> Any: ...
 
     class DescriptorDoor(AtPath, Protocol):
-        """A door whose handles are bare descriptors."""
+        """A door that opens bare descriptors; to wait, kept ones."""
 
         # Whether waiters stand in line there, as far as we know
         _has_line: bool
@@ -75,7 +76,10 @@ if TYPE_CHECKING:
         # How it is locked, without waiting
         _try_flags: int
 
-        def _get_fh(self) -> int: ...
+        def _get_fh(self) -> _signal_handlers.Kept: ...
+
+        # What the usual way to open did not do
+        def _open_there(self) -> int: ...
 
 
 def descriptor_of(fh: Any) -> int:
@@ -111,6 +115,7 @@ def is_at_its_path(door: AtPath, fh: Any, opened: os.stat_result) -> bool:
 # it faster than we come
 _MOST_TRIES_AT_ONCE = 100
 _LAST_TRY_AT_ONCE = _MOST_TRIES_AT_ONCE - 1
+_NEW_MODE = (0o666,)
 
 
 def open_and_try(
@@ -146,18 +151,22 @@ def open_and_try(
 
 def open_descriptor_and_try(
     door: DescriptorDoor, may_wait: bool
-) -> tuple[int, os.stat_result | None]:
+) -> tuple[Any, os.stat_result | None]:
     """`open_and_try` for a door that opens bare descriptors, in fewer calls.
 
-    Gives the descriptor, with its status exactly if we have to wait for it.
+    Gives the descriptor; where we have to wait for it a kept one, with its
+    status.
     """
     # Frames are avoided here: a free lock costs five system calls, and little
     # beside them
     for n in range(_MOST_TRIES_AT_ONCE):
         try:
-            fd = os.open(door._ready_path, door._open_flags, 0o666)
+            # As in `_signal_handlers.open_kept`
+            [fd] = map(
+                os.open, (door._ready_path,), (door._open_flags,), _NEW_MODE
+            )
         except OSError:  # there is more to do, or to say
-            fd = door._get_fh()
+            fd = door._open_there()
         try:
             if may_wait and (
                 n == _LAST_TRY_AT_ONCE
@@ -167,7 +176,7 @@ def open_descriptor_and_try(
                     else _must_wait_there(door, fd)
                 )
             ):
-                return fd, os.fstat(fd)
+                raise _contention()
             is_usual = portalocker.LOCKER is portalocker._flock
             if is_usual:
                 portalocker._flock(fd, door._try_flags)
@@ -179,13 +188,19 @@ def open_descriptor_and_try(
             is_there = (
                 opened.st_nlink == 1 and _wakeup.has_lines(opened.st_dev)
             ) or is_at_its_path(door, fd, opened)
-        except BaseException as error:
-            if may_wait and _is_contention(error):
-                return fd, os.fstat(fd)
-            os.close(fd)
-            if isinstance(error, OSError):  # of flock
-                raise portalocker._lock_failure(error, fd) from error
-            raise
+        except BaseException as error:  # noqa: BLE001 - or it is raised
+            try:
+                if may_wait and _is_contention(error):
+                    opened, kept = os.fstat(fd), _signal_handlers.Kept()
+                elif isinstance(error, OSError):  # of flock
+                    raise portalocker._lock_failure(error, fd) from error
+                else:
+                    raise
+            except BaseException:
+                os.close(fd)
+                raise
+            kept.fd = fd
+            return kept, opened
         # No call between a lock that was taken and our caller: a signal
         # handler that raises would leave it to nobody
         if is_there:
@@ -225,7 +240,8 @@ def let_go(
     """Flush, unlock, wake the next in line, close.
 
     Raises, after the release, where data could not be written; other failures
-    are told to `log`.
+    are told to `log`. What a signal handler raises comes out as well; then
+    `holding.end()` does the rest.
     """
     if holding.counted is not None:
         with _listening.Releasing(holding):
@@ -236,19 +252,19 @@ def let_go(
     try:
         fh.flush()
     except OSError as error:
+        _signal_handlers.let_pass(error)
         unwritten = error
     except ValueError:  # closed by hand: there is nothing to let go
         holding.clean_up()
         return
-    try:
-        portalocker.unlock(fh)
-    except Exception as error:  # noqa: BLE001 - whatever LOCKER raises
-        log('unlock', error)
+    _unlock(fh, log)
     if holding.turn is not None:
         holding.pass_on()
     try:
         fh.close()
-    except Exception as error:  # noqa: BLE001 - a user's own file
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError):
+            _signal_handlers.let_pass(error)
         if unwritten is None:
             log('close', error)
     if holding.turn is not None or holding.remains is not None:
@@ -259,6 +275,17 @@ def let_go(
             'released'
         )
         raise unwritten
+
+
+def _unlock(fh: Any, log: Callable[[str, Exception], object]) -> None:
+    try:
+        portalocker.unlock(fh)
+    except exceptions.LockException as error:
+        log('unlock', error)
+    except Exception as error:  # whatever LOCKER raises
+        if portalocker.uses_ours():  # a signal handler did
+            raise
+        log('unlock', error)
 
 
 def writer_waits(fd: int, opened: os.stat_result) -> bool:
@@ -343,6 +370,8 @@ def wait_for(waiter: HasPlan[Result], lock: Any, ticking: Ticking) -> Result:
 class Contender:
     """One `acquire()` that has to wait for its turn."""
 
+    _place: _wakeup.Place | None = None
+
     def __init__(
         self,
         door: Door,
@@ -364,7 +393,6 @@ class Contender:
         # fh is open, and _place belongs to it, while we contend
         self._fh = fh
         self._opened = opened
-        self._place: _wakeup.Place | None = None
 
     def attempts(
         self, ticking: Ticking
@@ -402,6 +430,10 @@ class Contender:
         fh, self._fh = self._fh, None
         if fh is not None:
             _opening.close_quietly(fh)
+
+    def __del__(self) -> None:
+        """A signal handler cut off whoever was to close it."""
+        self._leave_line()
 
     def pause(self, seconds: float) -> None:
         """Sleep until the file may be free, or for `seconds`."""
@@ -468,9 +500,9 @@ class Contender:
         self._place.join()
 
     def _leave_line(self) -> None:
-        place, self._place = self._place, None
-        if place is not None:
-            place.leave()
+        if self._place is not None:
+            self._place.leave()
+            self._place = None
 
     def _come_in(self) -> _wakeup.Turn | None:
         place = self._place

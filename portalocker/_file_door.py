@@ -124,6 +124,8 @@ class FileDoor:
         except (exceptions.LockException, RuntimeError, TypeError):
             raise
         except Exception as error:  # whatever LOCKER raises
+            if portalocker.uses_ours():  # a signal handler did
+                raise
             raise exceptions.LockException(error) from error
         return fh
 

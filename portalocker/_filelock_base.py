@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from . import (
@@ -13,13 +14,13 @@ from . import (
     _holdings,
     _listening,
     _owner,
+    _signal_handlers,
     _task_claimant,
     exceptions,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import os
     import types
     from collections.abc import Callable
     from typing import Any, Literal, NoReturn, Self, Union
@@ -199,7 +200,7 @@ class BaseFileLock(
         is_logged = 'logging' in sys.modules and _filelock_waiting.is_logged()
         if is_logged:
             _filelock_waiting.log(_filelock_waiting.ATTEMPTING, self)
-        turn = None
+        hold, turn = self._hold, None
         try:
             fd, opened = self._first_try(
                 self._may_wait if wish is None else wish.may_wait
@@ -207,9 +208,9 @@ class BaseFileLock(
         except exceptions.LockException as failure:
             _filelock_waiting.raise_for(self, failure, wish)
         if opened is not None:
-            fd, turn = self._wait_counted(fd, opened, wish or self._wish())
+            kept, turn = self._wait_counted(fd, opened, wish or self._wish())
+            fd, kept.fd = kept.fd, -1
         # No call until all is known: a signal handler may raise in each
-        hold = self._hold
         hold.fd = fd
         hold.turn = turn
         hold.is_logged = is_logged
@@ -257,27 +258,28 @@ class BaseFileLock(
             cancel_check=cancel_check,
         )
 
-    # Takes the lock if it is free; gives what `_wait_for` goes on with
+    # Takes the lock if it is free: a descriptor and None, or else what
+    # `_wait_for` goes on with
     _first_try: Any = _know_no_way
 
     def _wait_counted(
         self,
-        fd: int,
+        kept: _signal_handlers.Kept,
         opened: os.stat_result,
         wish: _filelock_waiting.Wish,
-    ) -> tuple[int, Any]:
+    ) -> tuple[_signal_handlers.Kept, Any]:
         phases_of = _listening.listener
         if phases_of is None:
-            return self._wait_for(fd, opened, wish)
+            return self._wait_for(kept, opened, wish)
         with _listening.Waiting(phases_of(self)):
-            return self._wait_for(fd, opened, wish)
+            return self._wait_for(kept, opened, wish)
 
     def _wait_for(
         self,
-        fd: int,
+        kept: _signal_handlers.Kept,
         opened: os.stat_result,
         wish: _filelock_waiting.Wish,
-    ) -> tuple[int, Any]:
+    ) -> tuple[_signal_handlers.Kept, Any]:
         """Take the lock when it is our turn; gives what the next waits for."""
         raise NotImplementedError
 
@@ -319,7 +321,7 @@ class BaseFileLock(
             hold.counted = hold.counted.here()
         return True
 
-    def _let_go(self, hold: _hold.Hold) -> None:  # noqa: C901 - ways out
+    def _let_go(self, hold: _hold.Hold) -> None:  # noqa: C901, PLR0912 - ways out
         fd, turn, owner = hold.fd, hold.turn, hold.owner
         is_logged = hold.is_logged
         counted = hold.counted
@@ -327,13 +329,15 @@ class BaseFileLock(
             region, began = hold.region, counted.calls_release()
         if is_logged:
             _filelock_waiting.log(_filelock_waiting.RELEASING, self)
-        _hold.held.discard(hold)
+        error = None
         # Before the lock is let go: afterwards it belongs to the next one
         hold.owner = hold.counted = None
         try:
+            _hold.held.discard(hold)
             self._unlock(fd)
-        except exceptions.LockLost:
-            _hold.clean_up(fd, turn)
+            if turn is not None:
+                turn.close()  # wakes the next in line
+        except exceptions.LockLost:  # there was no descriptor
             if counted is not None:
                 counted.leaves(began, region)
             raise
@@ -344,9 +348,18 @@ class BaseFileLock(
                 counted.stays(began, failure)
             _filelock_waiting.raise_for(self, failure)
         except BaseException:
-            _hold.clean_up(fd, turn)
+            if fd >= 0:
+                os.close(fd)
             raise
-        error = _hold.clean_up(fd, turn)
+        try:
+            # No call before it: closed once, whatever a handler raises
+            if fd >= 0:
+                os.close(fd)
+        except OSError as failure:
+            _signal_handlers.let_pass(failure)
+            error = failure
+        if turn is not None:
+            turn.clean_up()
         if counted is not None:
             counted.leaves(began, region)
         if is_logged:

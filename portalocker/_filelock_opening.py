@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from . import _signal_handlers
+
 #: O_NOFOLLOW: a link could lead to somebody's data; O_NONBLOCK: a FIFO waits
 EXISTING = os.O_RDWR
 for _name in ('O_CLOEXEC', 'O_NOFOLLOW', 'O_NONBLOCK', 'O_NOCTTY',
@@ -30,7 +32,7 @@ def open_or_make(path: str, mode: int | None) -> int:
     """
     for _ in range(_TRIES):
         try:
-            return os.open(path, EXISTING)
+            return _signal_handlers.open_kept(path, EXISTING)
         except FileNotFoundError:
             if not path:
                 raise
@@ -47,7 +49,9 @@ def open_or_make(path: str, mode: int | None) -> int:
 
 
 def _make(path: str, mode: int | None) -> int:
-    fd = os.open(path, USUAL | os.O_EXCL, 0o666 if mode is None else mode)
+    fd = _signal_handlers.open_kept(
+        path, USUAL | os.O_EXCL, 0o666 if mode is None else mode
+    )
     if mode is not None and hasattr(os, 'fchmod'):
         try:
             os.fchmod(fd, mode)  # the umask does not apply

@@ -11,6 +11,7 @@ from . import (
     _filelock_waiting,
     _holdings,
     _pacing,
+    _signal_handlers,
     _soft_marker,
     _this_process,
     exceptions,
@@ -51,13 +52,13 @@ class SoftFileLock(BaseFileLock):
         if self._on_acquired is not None:
             self._refuse('on_acquired', 'it has no descriptor')
 
-    def _first_try(self, may_wait: bool) -> tuple[int, Any]:
+    def _first_try(self, may_wait: bool) -> tuple[Any, Any]:
         self._path = _filelock_opening.absolute(self._lock_file)
         self._hold.path = self._path
         if self._try_to_make() is not None:
             return -1, None
         if may_wait:
-            return -1, True
+            return _signal_handlers.Kept(), True
         raise self._contention()
 
     def _try_to_make(self) -> str | None:
@@ -91,8 +92,11 @@ class SoftFileLock(BaseFileLock):
         )
 
     def _wait_for(
-        self, fd: int, opened: Any, wish: _filelock_waiting.Wish
-    ) -> tuple[int, Any]:
+        self,
+        kept: _signal_handlers.Kept,
+        opened: Any,
+        wish: _filelock_waiting.Wish,
+    ) -> tuple[_signal_handlers.Kept, Any]:
         began = time.perf_counter()
         backoff = _pacing.Backoff()
         patience = _filelock_waiting.Patience(
@@ -115,7 +119,7 @@ class SoftFileLock(BaseFileLock):
                 self._take_away(token)
             raise
         if token is not None:
-            return -1, None
+            return kept, None
         failure = self._contention(time.perf_counter() - began)
         return _filelock_waiting.raise_for(self, failure, wish)
 

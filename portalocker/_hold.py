@@ -52,24 +52,6 @@ class Hold:
         self.region: Any = None
 
 
-def clean_up(fd: int, turn: Any) -> OSError | None:
-    """The lock is let go: wake the next in line, then close and forget.
-
-    Gives the error of the close, which lost nothing: nothing was written.
-    """
-    error = None
-    if turn is not None:
-        turn.close()
-    try:
-        if fd >= 0:
-            os.close(fd)
-    except OSError as failure:
-        error = failure
-    if turn is not None:
-        turn.clean_up()
-    return error
-
-
 def _forget_parent() -> None:
     for hold in held:
         hold.owner = hold.counted = None

@@ -81,6 +81,19 @@ class Holding:
         if self.turn is not None:
             self.turn.close()
 
+    def end(self) -> None:
+        """A signal handler cut off the release: nobody is kept out by us.
+
+        What stays is removed when the handle is collected.
+        """
+        try:
+            self.fh.close()
+        finally:
+            if self.turn is not None:
+                self.turn.close()
+                self.turn.clean_up()
+            self.stop_counting()
+
     def stop_counting(self) -> None:
         """Nobody will release it: what is counted ends now."""
         if self.counted is not None:
@@ -150,14 +163,30 @@ class Holdings(dict[Claimant, Holding]):
             if self.get(claimant) is holding:
                 del self[claimant]
 
+    def take_own(self) -> Holding | None:
+        """Take out the hold of the calling thread, so that it ends once."""
+        claimant = self.claimant()
+        # No call from here on: a signal handler that raises would have it
+        # end never
+        try:
+            holding = self[claimant]
+            del self[claimant]
+        except KeyError:  # it has none, or somebody was faster
+            return None
+        return holding
+
     def take_from_another(self) -> Holding | None:
         """Take out the hold of another thread, so that it ends once."""
         if self.claimant() in self._users:
             return None  # it released before, or never came in
-        try:
-            return self.popitem()[1]
-        except KeyError:  # it was faster itself
-            return None
+        for claimant in list(self):
+            try:  # as in take_own()
+                holding = self[claimant]
+                del self[claimant]
+            except KeyError:  # it was faster itself
+                continue
+            return holding
+        return None
 
     def forget_all(self) -> list[Holding]:
         """Take out all holds: nobody used this object, or holds it."""

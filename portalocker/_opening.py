@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import stat
 
+from . import _signal_handlers
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +61,7 @@ def directory_or_default(directory: Any) -> Any:
 
 def plain_opener(path: str, flags: int) -> int:
     """Open like `open()` does."""
-    return os.open(path, flags | _CLOEXEC, 0o666)
+    return _signal_handlers.open_kept(path, flags | _CLOEXEC)
 
 
 def intact_opener(
@@ -77,7 +79,9 @@ def intact_opener(
 def nofollow_opener(path: str, flags: int) -> int:
     """Open a file that is only a lock: no symbolic link, no waiting FIFO."""
     try:
-        return os.open(path, flags | _ONLY_A_LOCK, _NEW_LOCK_FILE_MODE)
+        return _signal_handlers.open_kept(
+            path, flags | _ONLY_A_LOCK, _NEW_LOCK_FILE_MODE
+        )
     except OSError as error:
         if os.path.islink(path):
             raise OSError(
@@ -92,5 +96,7 @@ def close_quietly(fh: Any) -> None:
     """Close a handle we do not hold a lock with, whatever it says."""
     try:
         os.close(fh) if isinstance(fh, int) else fh.close()
-    except (OSError, ValueError):
+    except OSError as error:
+        _signal_handlers.let_pass(error)
+    except ValueError:
         pass

@@ -16,7 +16,7 @@ import os
 import sys
 import time
 
-from . import constants
+from . import _signal_handlers, constants
 from .holder import Holder
 
 TYPE_CHECKING = False
@@ -198,7 +198,7 @@ def lock_rows(
                 row.pid = None
         if not deep:
             return tuple(listed)
-        found = list(_rows_of_descriptors(inode_mark))
+        found = list(_rows_of_signal_handlers(inode_mark))
     except (OSError, ValueError):
         return ()
     return tuple(_named_by(found, listed))
@@ -278,7 +278,7 @@ def _named_by(
             yield row
 
 
-def _rows_of_descriptors(inode_mark: bytes) -> Iterator[LockRow]:
+def _rows_of_signal_handlers(inode_mark: bytes) -> Iterator[LockRow]:
     """The locks of every descriptor of every process we may look into."""
     for pid in filter(str.isdigit, os.listdir('/proc')):
         for text in _descriptor_texts(f'/proc/{pid}/fdinfo'):
@@ -336,7 +336,7 @@ def _inode_mark(fd_or_path: int | str) -> bytes:
     if isinstance(fd_or_path, int):
         return _mark_of_descriptor(fd_or_path)
     # closing an O_PATH descriptor drops no lock and wakes no waiter
-    fd = os.open(fd_or_path, os.O_PATH)
+    fd = _signal_handlers.open_kept(fd_or_path, os.O_PATH)
     try:
         return _mark_of_descriptor(fd)
     finally:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 
+from . import _signal_handlers
+
 # on Windows a file that somebody reads cannot be replaced
 _REPLACE_PAUSES_SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 _FILES_TRIED = 20
@@ -34,18 +36,27 @@ def write_pid(path: str, pid: int) -> None:
 def _write_through(beside: str, path: str, text: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
     flags |= getattr(os, 'O_CLOEXEC', 0) | getattr(os, 'O_NOFOLLOW', 0)
-    fd = os.open(beside, flags, 0o666)
+    is_open = False
     try:
-        try:
-            os.write(fd, text)
-        finally:
-            os.close(fd)
+        fd = _signal_handlers.open_kept(beside, flags)
+        is_open = True
+        os.write(fd, text)
+        is_open = False
+        os.close(fd)
         _put_in_place(beside, path)
+    except BaseException as error:
+        if is_open:
+            os.close(fd)
+        if not isinstance(error, FileNotFoundError):
+            _unlink_if_there(beside)
+        raise
+
+
+def _unlink_if_there(path: str) -> None:
+    try:
+        os.unlink(path)
     except FileNotFoundError:
-        raise
-    except BaseException:
-        os.unlink(beside)
-        raise
+        pass
 
 
 def _put_in_place(beside: str, path: str) -> None:
@@ -64,7 +75,7 @@ def read_pid(path: str, dir_fd: int | None = None) -> int | None:
     """
     try:
         flags = os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0)
-        fd = os.open(path, flags, dir_fd=dir_fd)
+        fd = _signal_handlers.open_kept(path, flags, dir_fd=dir_fd)
     except (OSError, ValueError):
         return None
     try:

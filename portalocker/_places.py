@@ -10,6 +10,7 @@ from . import (
     _file_identity,
     _listening,
     _opening,
+    _signal_handlers,
     _wakeup,
     constants,
     exceptions,
@@ -92,8 +93,12 @@ def _hand_over(tried: dict[str, int]) -> Callable[[str, int], int]:
 
     # Kept by the place: it must not lead to the semaphore, which has the place
     def opener(path: str, flags: int) -> int:
-        fd = tried.pop(path, None)
-        return _opening.nofollow_opener(path, flags) if fd is None else fd
+        if path not in tried:
+            return _opening.nofollow_opener(path, flags)
+        # No call: a signal handler that raises would lose it
+        fd = tried[path]
+        del tried[path]
+        return fd
 
     return opener
 
@@ -116,26 +121,40 @@ class Places:
     _gives_way = False
 
     def __init__(self, semaphore: PlaceHolder) -> None:
+        # Kept while we wait: to close them would wake us, and all who wait
+        self._tried: dict[str, int] = {}
         if semaphore._has_place:
             raise already_has_place(semaphore)
         self._semaphore = semaphore
         self.paths = paths = semaphore.get_filenames()
         self._path = paths[0]
         self._has_place = False
-        # Kept while we wait: to close them would wake us, and all who wait
-        self._tried: dict[str, int] = {}
         #: our place in line, nanoseconds; None: now
         self.arrival: int | None = None
         self._contender: _acquisition.Contender | None = None
         # Open exactly while we know that we have to stand in line
-        self._line: int | None = None
+        self._line: _signal_handlers.Kept | None = None
 
-    def _get_fh(self) -> int:
-        return _opening.nofollow_opener(
+    def __del__(self) -> None:
+        """A signal handler cut off the wait."""
+        self._close_tried()
+
+    def _close_tried(self) -> None:
+        tried = self._tried
+        for path in list(tried):
+            # No call between: each is closed once
+            fd = tried[path]
+            del tried[path]
+            os.close(fd)
+
+    def _get_fh(self) -> _signal_handlers.Kept:
+        kept = _signal_handlers.Kept()
+        kept.fd = _opening.nofollow_opener(
             os.fspath(self._path), os.O_RDWR | os.O_CREAT
         )
+        return kept
 
-    def _get_lock(self, fh: int) -> None:
+    def _get_lock(self, fh: _signal_handlers.Kept) -> None:
         if self._has_place:  # the first file was replaced while we took it
             return
         if self._semaphore._has_place:
@@ -197,16 +216,13 @@ class Places:
         raise self._all_taken(None)
 
     def _take_now_or_wait(self) -> bool:
-        self._line = fd = self._get_fh()
-        try:
-            if _acquisition.must_wait(
-                self, fd, os.fstat(fd)
-            ) or not self._semaphore.try_lock(self.paths):
-                return False
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
+        line = self._get_fh()
+        if _acquisition.must_wait(
+            self, line.fd, os.fstat(line.fd)
+        ) or not self._semaphore.try_lock(self.paths):
+            self._line = line
+            return False
+        line.close()
         return True
 
     def pause(self, seconds: float) -> None:
@@ -248,18 +264,18 @@ class Places:
         return failure
 
     def _wait_in_line(
-        self, fd: int, ticking: Ticking
+        self, line: _signal_handlers.Kept, ticking: Ticking
     ) -> Generator[float, None, None]:
         self._contender = _acquisition.Contender(
             self,
-            fd,
-            os.fstat(fd),
+            line,
+            os.fstat(line.fd),
             is_shared=True,
             also=self.paths[1:],
             arrival=self.arrival,
         )
         try:
-            fd, _ = yield from self._contender.attempts(ticking)
+            line, _ = yield from self._contender.attempts(ticking)
         except BaseException as failure:
             if self._has_place:  # got with the first file gone, then failed
                 self._semaphore.release()
@@ -268,6 +284,5 @@ class Places:
             raise
         finally:
             self._contender = None  # else a cycle would keep the semaphore
-            while self._tried:
-                os.close(self._tried.popitem()[1])
-        os.close(fd)
+            self._close_tried()
+        line.close()

@@ -102,7 +102,10 @@ class Turn:
     `clean_up()` does what nobody waits for.
     """
 
-    __slots__ = ('_instance', '_interest', '_ticket')
+    # For one that is not made to the end
+    _ticket: _wakeup_queue.Ticket | None = None
+    _instance: _wakeup_inotify.Instance | None = None
+    _interest: _wakeup_inotify.Interest | None = None
 
     def __init__(
         self,
@@ -125,6 +128,12 @@ class Turn:
             self._ticket.stop_following()
         if self._instance is not None and self._interest is not None:
             self._instance.forget(self._interest)
+        self._ticket = self._instance = self._interest = None
+
+    def __del__(self) -> None:
+        """A signal handler made somebody lose it: nobody waits in vain."""
+        self.close()
+        self.clean_up()
 
     def abandon(self) -> None:
         """Both, in a forked child, which shares no watch with its parent."""
@@ -349,7 +358,7 @@ class Place:
         return turn
 
     def leave(self) -> None:
-        """Leave the line without the lock."""
+        """Leave the line without the lock; again, where that was cut off."""
         turn = self.got_in()
         turn.close()
         turn.clean_up()

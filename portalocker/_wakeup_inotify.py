@@ -113,8 +113,8 @@ class Instance:
             # The kernel gives the watch that there is, if there is one
             watch = self._add(path)
             self._idle.pop(watch, None)
-            self._interests.setdefault(watch, []).append(interest)
             interest.watches.append(watch)
+            self._interests.setdefault(watch, []).append(interest)
 
     def _add(self, path: bytes) -> int:
         watch: int = self._add_watch(self.fd, path, _WAKERS)
@@ -125,15 +125,16 @@ class Instance:
     def forget(self, interest: Interest) -> None:
         """Stop waking `interest`."""
         with self._mutex:
-            if interest in self._parked:  # interrupted as it stepped down
+            # Interrupted as it stepped down
+            if interest in self._parked or self._leader is interest:
                 self._step_down(interest)
             for watch in interest.watches:
                 others = self._interests.get(watch, [])
                 if interest in others:
                     others.remove(interest)
-                if others or self._interests.pop(watch, None) is None:
-                    continue
-                self._idle[watch] = None
+                if not others:
+                    self._idle[watch] = None
+                    self._interests.pop(watch, None)
             interest.watches.clear()
             for watch in list(self._idle)[:-_IDLE_WATCHES]:
                 del self._idle[watch]

@@ -23,6 +23,7 @@ from . import (
     _filelock_opening,
     _filelock_waiting,
     _holdings,
+    _signal_handlers,
     constants,
     exceptions,
     portalocker,
@@ -103,11 +104,11 @@ class FileLock(BaseFileLock):
 
     def _wait_for(
         self,
-        fd: int,
+        kept: _signal_handlers.Kept,
         opened: os.stat_result,
         wish: _filelock_waiting.Wish,
-    ) -> tuple[int, Any]:
-        contender = _acquisition.Contender(self, fd, opened, is_shared=False)
+    ) -> tuple[_signal_handlers.Kept, Any]:
+        contender = _acquisition.Contender(self, kept, opened, is_shared=False)
         try:
             return _acquisition.follow(
                 self._attempts(contender, wish, opened), contender.pause
@@ -121,7 +122,7 @@ class FileLock(BaseFileLock):
         contender: _acquisition.Contender,
         wish: _filelock_waiting.Wish,
         opened: os.stat_result,
-    ) -> Generator[float, None, tuple[int, Any]]:
+    ) -> Generator[float, None, tuple[_signal_handlers.Kept, Any]]:
         """The plan of `_wait_for()`: whoever follows it spends the pauses."""
         patience = _filelock_waiting.Patience(
             self, self._claimant(), wish, opened
@@ -137,19 +138,24 @@ class FileLock(BaseFileLock):
         """Who waits: the thread, which runs nothing else meanwhile."""
         return _holdings.current_claimant()
 
-    def _get_fh(self) -> int:
+    def _open_there(self) -> int:
         """What the usual way to open did not do."""
         self._path = _filelock_opening.absolute(self._lock_file)
         return _filelock_opening.open_or_make(self._path, self._mode)
 
-    def _get_lock(self, fh: int) -> None:
+    def _get_fh(self) -> _signal_handlers.Kept:
+        kept = _signal_handlers.Kept()
+        kept.fd = self._open_there()
+        return kept
+
+    def _get_lock(self, fh: _signal_handlers.Kept) -> None:
         portalocker.lock(fh, self._try_flags)  # type: ignore[arg-type]
 
 
 class _FileLockOfAnotherSystem(BaseFileLock):
     """A name that programs import on every system, for what is not here."""
 
-    def _first_try(self, may_wait: bool) -> tuple[int, Any]:
+    def _first_try(self, may_wait: bool) -> tuple[Any, Any]:
         raise NotImplementedError(
             f'cannot lock {self._lock_file!r}: that is the lock of another '
             'system; use FileLock'

@@ -18,7 +18,7 @@ import errno
 import os
 import sys
 
-from . import _record_lock, constants, exceptions
+from . import _record_lock, _signal_handlers, constants, exceptions
 from ._base_locker import BaseLocker, LockCallable, UnlockCallable
 from ._lock_request import _LOCK_REQUESTS, check_flags
 from ._windows_lockers import (
@@ -71,6 +71,8 @@ def _lock_failure(
     error: Exception, file_obj: types.FileArgument
 ) -> exceptions.LockException:
     """The failure of ours that stands for the system's."""
+    if isinstance(error, OSError):
+        _signal_handlers.let_pass(error)
     number = getattr(error, 'errno', None)
     if number in _CONTENTION:
         return exceptions.AlreadyLocked(error, fh=file_obj)
@@ -143,8 +145,6 @@ def lock(file: types.FileArgument, flags: constants.LockFlags) -> None:
             _flock(file, flags)
         except TypeError:  # it says which kind of thing is missing
             _posix_locker_instance.lock(file, flags)
-        except BlockingIOError as error:
-            raise exceptions.AlreadyLocked(error, fh=file) from error
         except OSError as error:
             raise _lock_failure(error, file) from error
         return
@@ -307,12 +307,18 @@ if sys.platform != 'win32':
 
     __all__ += ['FlockLocker', 'LockfLocker', 'OfdLocker', 'PosixLocker']
 
+    def uses_ours() -> bool:
+        """Whether `LOCKER` raises `LockException` for what the system says."""
+        return uses_flock() or _kind_of_locker() in (LockfLocker, OfdLocker)
+
+    def _kind_of_locker() -> Any:
+        return LOCKER if isinstance(LOCKER, type) else type(LOCKER)
+
     def uses_flock() -> bool:
         """Whether `LOCKER` stands for flock: record locks leave it alone."""
         if LOCKER is _flock:
             return True
-        kind = LOCKER if isinstance(LOCKER, type) else type(LOCKER)
-        return kind is FlockLocker or kind is PosixLocker
+        return _kind_of_locker() in (FlockLocker, PosixLocker)
 
     def locks_open_files() -> bool:
         """Whether locks belong to the open file, as far as we know `LOCKER`.
@@ -328,6 +334,11 @@ else:  # executed by tests/windows_on_linux
 
     _flock = object()  # nothing that LOCKER could be
     _posix_locker_instance: BaseLocker = MsvcrtLocker()
+
+    def uses_ours() -> bool:
+        """Whether `LOCKER` raises `LockException` for what the system says."""
+        kind = LOCKER if isinstance(LOCKER, type) else type(LOCKER)
+        return kind in (MsvcrtLocker, Win32Locker)
 
     def uses_flock() -> bool:
         """Never: there is no flock."""

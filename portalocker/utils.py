@@ -347,12 +347,17 @@ class Lock(_copies.StartsReleased, _file_door.FileDoor, LockBase):
         clean-up are logged to `portalocker.utils`.
         """
         holdings = self._holdings
-        holding = holdings.pop(holdings.claimant(), None)
+        holding = holdings.take_own()
         if holding is None and holdings:
             holding = holdings.take_from_another()
-        self.fh = holdings.any_handle() if holdings else None
-        if holding is not None:
-            self._let_go(holding)
+        try:
+            self.fh = holdings.any_handle() if holdings else None
+            if holding is not None:
+                self._let_go(holding)
+        except BaseException:
+            if holding is not None:
+                holding.end()
+            raise
 
     def __enter__(self) -> IO[Any]:
         fh = self.acquire()
@@ -391,8 +396,11 @@ class Lock(_copies.StartsReleased, _file_door.FileDoor, LockBase):
             self._holdings.put(holding)
             self.fh = fh
         except BaseException:
-            self._holdings.forget(holding)
-            self._let_go(holding)
+            try:
+                self._holdings.forget(holding)
+                self._let_go(holding)
+            finally:
+                holding.end()
             raise
         return fh
 
@@ -487,8 +495,9 @@ class RLock(Lock):
             raise exceptions.LockException(
                 f'cannot release {self._path!r}: this thread does not hold it'
             )
-        holding.depth -= 1
-        if holding.depth == 0:
+        if holding.depth > 1:
+            holding.depth -= 1
+        else:
             super().release()
 
     def __enter__(self) -> IO[Any]:
@@ -702,10 +711,10 @@ class PidFileLock(TemporaryFileLock):
 
     def _record_once(self) -> None:
         """Write the process id when the lock was just taken."""
-        holding = self._sidecar._holdings.own()
-        if holding is None or holding.has_record:
-            return
         try:
+            holding = self._sidecar._holdings.own()
+            if holding is None or holding.has_record:
+                return
             _pid_record.write_pid(self._path, os.getpid())
         except BaseException:
             self.release()
@@ -737,7 +746,11 @@ class PidFileLock(TemporaryFileLock):
             if failure.holder is None:
                 raise
             return failure.holder.pid
-        self._sidecar._holdings.enter()
+        try:
+            self._sidecar._holdings.enter()
+        except BaseException:  # a signal handler: there will be no __exit__
+            self.release()
+            raise
         return None
 
     def __exit__(
@@ -905,11 +918,17 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
 
     def release(self) -> None:
         """Give the place back; does nothing where there is none."""
-        with self._lock_mutex:
-            slot, self.lock = self.lock, None
-        if slot is not None:
-            _sweeping.unmark_free(slot.fh)
-            slot.release()
+        slot = None
+        try:
+            with self._lock_mutex:
+                slot, self.lock = self.lock, None
+            if slot is not None:
+                _sweeping.unmark_free(slot.fh)
+                slot.release()
+        except BaseException:  # a signal handler: once more does no harm
+            if slot is not None:
+                slot.release()
+            raise
 
     def __enter__(self) -> Lock:
         self.acquire(fail_when_locked=True)

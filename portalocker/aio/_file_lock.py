@@ -14,6 +14,7 @@ from .. import (
     _filelock_opening,
     _filelock_options,
     _hold,
+    _signal_handlers,
     _task_claimant,
     filelock,
 )
@@ -45,20 +46,23 @@ class _FileLock(filelock.FileLock):
     """The blocking half, which never waits itself."""
 
     # What was waited for, until it is taken
-    _awaited: tuple[int, Any] | None = None
+    _awaited: tuple[_signal_handlers.Kept, Any] | None = None
 
-    def _first_try(self, may_wait: bool) -> tuple[int, Any]:
+    def _first_try(self, may_wait: bool) -> tuple[Any, Any]:
         if self._awaited is not None:
             return self._awaited
         return _acquisition.open_descriptor_and_try(self, may_wait)
 
     def _wait_counted(
-        self, fd: int, opened: os.stat_result, wish: _filelock_waiting.Wish
-    ) -> tuple[int, Any]:
+        self,
+        kept: _signal_handlers.Kept,
+        opened: os.stat_result,
+        wish: _filelock_waiting.Wish,
+    ) -> tuple[_signal_handlers.Kept, Any]:
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
             return awaited
-        contender = _acquisition.Contender(self, fd, opened, is_shared=False)
+        contender = _acquisition.Contender(self, kept, opened, is_shared=False)
         raise _waiting.MustWait(
             contender, self._attempts(contender, wish, opened)
         )
@@ -117,15 +121,13 @@ class _Attempt(_waiting.Attempt[None]):
             wish.timeout, wish.may_wait = seconds, seconds > 0
         self._half._take(self._owner, wish)
 
-    def finish(self, taken: tuple[int, Any]) -> None:
+    def finish(self, taken: tuple[_signal_handlers.Kept, Any]) -> None:
         half = self._half
         half._awaited = taken
         try:
             half._take(self._owner, self._wish)
         finally:
-            left, half._awaited = half._awaited, None
-            if left is not None:  # a signal handler raised
-                _hold.clean_up(*left)
+            half._awaited = None
 
     def new_hold(self) -> _hold.Hold | None:
         hold = self._half._hold
