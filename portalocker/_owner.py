@@ -30,6 +30,9 @@ _COMMAND_LENGTH = 200
 #: no locks
 _LISTED_KINDS = frozenset(('FLOCK', 'POSIX', 'OFDLCK'))
 
+#: PROC_PID_INIT_INO, see pid_namespaces(7)
+_FIRST_PID_NAMESPACE = 'pid:[4026531836]'
+
 #: a position before that, in seconds since the epoch, is no stamp
 _OLDEST_STAMP = 1_700_000_000
 
@@ -241,6 +244,18 @@ def since_when(holder: Holder, path: str) -> Holder:
 def can_tell() -> bool:
     """Return whether this system shows its locks; an empty answer may lie."""
     return sys.platform == 'linux' and os.access('/proc/locks', os.R_OK)
+
+
+def shows_all() -> bool:
+    """Whether the lock table leaves nobody out.
+
+    It does not show what processes outside of our PID namespace hold; only
+    the first namespace of the system has nothing outside.
+    """
+    try:
+        return os.readlink('/proc/self/ns/pid') == _FIRST_PID_NAMESPACE
+    except OSError:
+        return False
 
 
 def _exists(pid: int) -> bool:

@@ -119,10 +119,12 @@ class Places:
     """
 
     _gives_way = False
+    # Path -> descriptor; none for one that is not made to the end
+    _tried: dict[str, int] = {}  # noqa: RUF012 - each has its own
 
     def __init__(self, semaphore: PlaceHolder) -> None:
         # Kept while we wait: to close them would wake us, and all who wait
-        self._tried: dict[str, int] = {}
+        self._tried = {}
         if semaphore._has_place:
             raise already_has_place(semaphore)
         self._semaphore = semaphore

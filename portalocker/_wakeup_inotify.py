@@ -16,7 +16,7 @@ import os
 import struct
 import time
 
-from . import _wakeup_poll
+from . import _signal_handlers, _wakeup_poll
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +80,12 @@ class Instance:
         libc: Any = ctypes.CDLL(None, use_errno=True)
         self._add_watch = libc.inotify_add_watch
         self._rm_watch = libc.inotify_rm_watch
-        self.fd: int = libc.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK)
+        self._kept = _signal_handlers.Kept()
+        # As in `open_kept`
+        [self._kept.fd] = map(
+            libc.inotify_init1, (_IN_CLOEXEC | _IN_NONBLOCK,)
+        )
+        self.fd: int = self._kept.fd
         if self.fd < 0:
             self._raise_errno('create an inotify instance')
         # Re-entrant: a signal handler may wait for another lock
@@ -96,6 +101,11 @@ class Instance:
     def _raise_errno(self, verb: str) -> None:
         number = self._ctypes.get_errno()
         raise OSError(number, f'cannot {verb}: {os.strerror(number)}')
+
+    def close(self) -> None:
+        """Nobody can use it any more."""
+        self._kept.close()
+        self.fd = -1
 
     def fileno(self) -> int:
         """The descriptor to select on; when readable, call `drain()`."""
@@ -254,7 +264,7 @@ def process_instance() -> Instance | None:
         return None
     kept = _instances.setdefault(None, made)
     if kept is not made:
-        os.close(made.fd)
+        made.close()
     return kept
 
 
@@ -262,8 +272,7 @@ def _drop_inherited_instance() -> None:
     # The child's copy is not the last one, so this close is cheap
     instance = _instances.pop(None, None)
     if instance is not None:
-        os.close(instance.fd)
-        instance.fd = -1
+        instance.close()
         instance._mutex = _thread.RLock()
 
 

@@ -23,12 +23,22 @@ class Holder:
         (it says who wrote it, not who lives); False where the kernel said so.
     `since`
         seconds since the epoch at which the lock was taken, or None.
+    `elsewhere`
+        True where that is a process of another PID namespace (another
+        container): here the number means nothing, or another process.
 
     >>> print(Holder(4121, 'python worker.py'))
     pid 4121 (python worker.py)
     """
 
-    __slots__ = ('command', 'pid', 'recorded', 'shared', 'since')
+    __slots__ = (
+        'command',
+        'elsewhere',
+        'pid',
+        'recorded',
+        'shared',
+        'since',
+    )
 
     def __init__(
         self,
@@ -38,7 +48,9 @@ class Holder:
         shared: bool = False,
         recorded: bool = False,
         since: float | None = None,
+        elsewhere: bool = False,
     ) -> None:
+        self.elsewhere: bool = elsewhere
         self.pid: int = pid
         self.command: str | None = command
         self.shared: bool = shared
@@ -46,7 +58,14 @@ class Holder:
         self.since: float | None = since
 
     def _values(self) -> tuple[Any, ...]:
-        return (self.pid, self.command, self.shared, self.recorded, self.since)
+        return (
+            self.pid,
+            self.command,
+            self.shared,
+            self.recorded,
+            self.since,
+            self.elsewhere,
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Holder):
@@ -62,6 +81,8 @@ class Holder:
             text += f' ({self.command})'
         if self.recorded:
             text += ', as recorded in its pid file'
+        if self.elsewhere:
+            text += ', in another PID namespace'
         if self.since is not None:
             text += time.strftime(
                 ', since %Y-%m-%d %H:%M:%S', time.localtime(self.since)
@@ -72,7 +93,7 @@ class Holder:
         return (
             f'{type(self).__name__}({self.pid}, {self.command!r}, '
             f'shared={self.shared}, recorded={self.recorded}, '
-            f'since={self.since})'
+            f'since={self.since}, elsewhere={self.elsewhere})'
         )
 
 

@@ -21,6 +21,7 @@ from . import (
     _holdings,
     _listening,
     _opening,
+    _owner,
     _pacing,
     _pid_record,
     _places,
@@ -696,7 +697,13 @@ class PidFileLock(TemporaryFileLock):
             failure.filename = self._path
             recorded = self.read_pid()
             if recorded is not None and not failure.holders:
-                failure.holders = (holder.Holder(recorded, recorded=True),)
+                failure.holders = (
+                    holder.Holder(
+                        recorded,
+                        recorded=True,
+                        elsewhere=_owner.can_tell() and not _owner.shows_all(),
+                    ),
+                )
             raise
         self._record_once()
         return self.fh

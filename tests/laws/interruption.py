@@ -12,6 +12,7 @@ from __future__ import annotations
 import dis
 import pathlib
 import sys
+from collections.abc import Callable
 from types import CodeType, FrameType, TracebackType
 from typing import Any
 
@@ -43,7 +44,6 @@ class Interruption:
         self.was_raised = False
         self.came_out = False
         self.place = ''
-        self._is_off = False
         # Of the frames that run: the instruction before, and what it called
         self._before: dict[FrameType, str] = {}
         self._called: dict[FrameType, str] = {}
@@ -62,6 +62,19 @@ class Interruption:
         self.stop()
         self.came_out = error is self.error
         return self.came_out
+
+    def spare(self, action: Callable[[], object]) -> None:
+        """Do something that is not to be interrupted."""
+        trace, profile = sys.gettrace(), sys.getprofile()
+        sys.settrace(None)
+        sys.setprofile(None)
+        action()
+        sys.setprofile(profile)
+        sys.settrace(trace)
+
+    def forget(self) -> None:
+        """Let go what the error leads to: all that was interrupted."""
+        self.error = Handled()
 
     def stop(self) -> None:
         """From here on nothing is interrupted."""

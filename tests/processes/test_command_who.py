@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,6 +45,14 @@ def path(tmp_path: pathlib.Path) -> str:
     return str(lock_file)
 
 
+# As a container does, if we may: processes of its own, none of ours
+IN_A_CONTAINER = ('unshare', '--pid', '--fork', '--mount-proc')
+CAN_CONTAIN = (
+    shutil.which('unshare') is not None
+    and subprocess.run([*IN_A_CONTAINER, 'true'], check=False).returncode == 0
+)
+
+
 @contextlib.contextmanager
 def locker(
     path: str, kind: str = 'EXCLUSIVE', *, waits: bool = False
@@ -70,9 +79,11 @@ def locker(
         process.stdout.read()
 
 
-def ask(*words: str) -> subprocess.CompletedProcess[str]:
+def ask(
+    *words: str, prefix: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, '-m', 'portalocker', 'who', *words],
+        [*prefix, sys.executable, '-m', 'portalocker', 'who', *words],
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
@@ -120,6 +131,46 @@ class TestLinux:
         holders = report['holders']
         assert [item['pid'] for item in holders] == sorted([one, two])
         assert all(item['shared'] for item in holders)
+
+    @pytest.mark.skipif(
+        not CAN_CONTAIN,
+        reason='we may make no PID namespace',
+    )
+    def test_holder_outside_of_our_container_is_not_overlooked(
+        self, path: str
+    ) -> None:
+        with locker(path):
+            inside = ask(path, prefix=IN_A_CONTAINER)
+        assert inside.returncode == who.HELD
+        line = inside.stdout.splitlines()[1]
+        assert line.split() == [path, 'holder', '?', '?', '-', '?']
+        inside = ask(path, prefix=IN_A_CONTAINER)
+        assert inside.returncode == who.FREE
+
+    @pytest.mark.skipif(
+        not CAN_CONTAIN,
+        reason='we may make no PID namespace',
+    )
+    def test_number_of_another_container_is_marked_as_such(
+        self, path: str
+    ) -> None:
+        program = (
+            'import sys, portalocker\n'
+            'try:\n'
+            '    portalocker.PidFileLock(sys.argv[1]).acquire()\n'
+            'except portalocker.AlreadyLocked as failure:\n'
+            '    print(failure, failure.holder.elsewhere)\n'
+        )
+        with utils.PidFileLock(path):
+            done = subprocess.run(
+                [*IN_A_CONTAINER, sys.executable, '-c', program, path],
+                env=ENVIRONMENT,
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+        assert f'held by pid {os.getpid()}, as recorded' in done.stdout
+        assert done.stdout.endswith('in another PID namespace True\n')
 
     def test_status_is_1_where_nobody_holds(self, path: str) -> None:
         done = ask(path)

@@ -45,9 +45,9 @@ def instance() -> Iterator[Instance]:
     instance = Instance()
     yield instance
     for sleeper in Sleeper.all_of_this_test:
-        os.close(sleeper.fd)
+        sleeper.close()
     Sleeper.all_of_this_test.clear()
-    os.close(instance.fd)
+    instance.close()
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         patch.setattr(_wakeup_inotify, '_instances', {})
         yield
         for instance in _wakeup_inotify._instances.values():
-            os.close(instance.fd)
+            instance.close()
 
 
 class Sleeper(threading.Thread):

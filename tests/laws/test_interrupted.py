@@ -1,0 +1,209 @@
+"""A signal handler raises, at each step of ours where Python may run it."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from interruption import Interruption
+from locks import (
+    INOTIFY,
+    MARKER,
+    announce_wait,
+    handle,
+    law,
+    open_descriptors,
+    try_to_hold,
+)
+
+import portalocker
+from portalocker import (
+    _after_fork,
+    _hold,
+    _owner,
+    _removal,
+    _wakeup_inotify,
+    _wakeup_queue,
+)
+
+LOOP = 'handlers of an event loop run between its steps'
+OF_PROCESS = 'two objects of one process do not exclude each other'
+
+# What is done, in pieces: what is interrupted stands in `with interruption`
+Act = Callable[[Any, Any, Interruption], Iterator[Any]]
+
+
+def takes(kind: Any, path: Any, interruption: Interruption) -> Iterator[Any]:
+    lock = kind.make(path)
+    yield lock
+    with interruption:
+        lock.acquire()
+
+
+def lets_go(kind: Any, path: Any, interruption: Interruption) -> Iterator[Any]:
+    lock = kind.make(path)
+    yield lock
+    lock.acquire()
+    with interruption:
+        lock.release()
+
+
+def runs_a_block(
+    kind: Any, path: Any, interruption: Interruption
+) -> Iterator[Any]:
+    lock = kind.make(path)
+    yield lock
+    with interruption, lock:
+        pass
+
+
+def is_refused(
+    kind: Any, path: Any, interruption: Interruption
+) -> Iterator[Any]:
+    lock = kind.make(path, fail_when_locked=True)
+    yield lock
+    rival = kind.rival(path)
+    rival.acquire()
+    with interruption, pytest.raises(portalocker.AlreadyLocked):
+        lock.acquire()
+    rival.release()
+
+
+def waits(kind: Any, path: Any, interruption: Interruption) -> Iterator[Any]:
+    lock = kind.make(path)
+    yield lock
+    rival = kind.rival(path)
+    rival.acquire()
+    announce_wait(lock, lambda: interruption.spare(rival.release))
+    with interruption:
+        lock.acquire()
+        lock.release()
+    if handle(rival) is not None:
+        rival.release()
+
+
+SHORT_ACTS = (takes, lets_go, runs_a_block)
+# Hundreds of steps, which other kinds share with a few
+LONG_ACTS = (is_refused, waits)
+SAME = 'takes the same steps as others'
+
+
+# What nobody was told of is closed with its last reference
+@pytest.mark.filterwarnings('ignore::ResourceWarning')
+@law(tasks=LOOP, soft=MARKER, of_process=OF_PROCESS)
+@pytest.mark.parametrize('act', SHORT_ACTS, ids=lambda act: act.__name__)
+def test_an_interrupt_at_any_step_leaves_a_lock_that_works(
+    kind, path, act
+) -> None:
+    interrupt_at_each_step(kind, path, act)
+
+
+@pytest.mark.filterwarnings('ignore::ResourceWarning')
+@law(
+    tasks=LOOP,
+    soft=MARKER,
+    of_process=OF_PROCESS,
+    readers=SAME,
+    truncating=SAME,
+    blocking=SAME,
+    named_semaphore=SAME,
+    semaphore_of_two=SAME,
+    write=SAME,
+    ofd=SAME,
+)
+@pytest.mark.parametrize('act', LONG_ACTS, ids=lambda act: act.__name__)
+def test_an_interrupt_at_any_step_of_a_wait_leaves_a_lock_that_works(
+    kind, path, act, monkeypatch
+) -> None:
+    # It grows with what all others lock, and each line is a step
+    read = _owner._read_proc
+    monkeypatch.setattr(
+        _owner,
+        '_read_proc',
+        lambda path: b'' if path == '/proc/locks' else read(path),
+    )
+    interrupt_at_each_step(kind, path, act)
+
+
+def interrupt_at_each_step(kind: Any, path: pathlib.Path, act: Act) -> None:
+    # What is made once is no leak
+    with kind.make(path):
+        pass
+    for step in itertools.count():
+        before = belongings_besides(None)
+        interruption = Interruption(step)
+        lock = None
+        try:
+            for lock in act(kind, path, interruption):
+                assert handle(lock) is None
+        except pytest.fail.Exception:
+            assert interruption.was_raised
+        where = f'step {step}, {interruption.place}'
+        assert interruption.came_out == interruption.was_raised, where
+        interruption.forget()
+        give_back(lock)
+        assert try_to_hold(lock), where
+        give_back(lock)
+        lock = None
+        assert belongings_besides(before) == before, where
+        assert can_be_taken(kind.rival(path)), where
+        assert not has_tickets(kind.locked_path(path)), where
+        assert is_nobody_known_to_wait(), where
+        if not interruption.was_raised:
+            assert step > 5
+            return
+
+
+def belongings_besides(expected: Any) -> tuple[list[str], int, int]:
+    """What this process has; collected first, where that is unexpected."""
+    for collect in (lambda: 0, gc.collect):
+        collect()
+        names = open_descriptors().values()
+        files = sorted(name for name in names if name != INOTIFY)
+        found = files, len(_hold.held), len(_removal._remains)
+        if found == expected:
+            break
+    return found
+
+
+def has_tickets(path: pathlib.Path) -> bool:
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        return _wakeup_queue.somebody_waits(fd)
+    finally:
+        os.close(fd)
+
+
+def give_back(lock: Any) -> None:
+    """Release, as often as it takes: it was taken twice at most."""
+    for _ in range(2):
+        if handle(lock) is not None:
+            lock.release()
+    assert handle(lock) is None
+
+
+def can_be_taken(lock: Any) -> bool:
+    if not try_to_hold(lock):
+        return False
+    lock.release()
+    return True
+
+
+def is_nobody_known_to_wait() -> bool:
+    instance = _wakeup_inotify._instances.get(None)
+    return not _after_fork.waiting and (
+        instance is None
+        or (
+            not any(instance._interests.values())
+            and not instance._parked
+            and instance._leader is None
+        )
+    )
