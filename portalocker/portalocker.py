@@ -177,6 +177,10 @@ def unlock(file: types.FileArgument) -> None:
         locker.unlock(file)
 
 
+# Users rebind `lock`
+_our_lock = lock
+
+
 if sys.platform != 'win32':
     import fcntl
 
@@ -308,8 +312,10 @@ if sys.platform != 'win32':
     __all__ += ['FlockLocker', 'LockfLocker', 'OfdLocker', 'PosixLocker']
 
     def uses_ours() -> bool:
-        """Whether `LOCKER` raises `LockException` for what the system says."""
-        return uses_flock() or _kind_of_locker() in (LockfLocker, OfdLocker)
+        """Whether what the system says becomes a `LockException` here."""
+        return lock is _our_lock and (
+            uses_flock() or _kind_of_locker() in (LockfLocker, OfdLocker)
+        )
 
     def _kind_of_locker() -> Any:
         return LOCKER if isinstance(LOCKER, type) else type(LOCKER)
@@ -336,9 +342,9 @@ else:  # executed by tests/windows_on_linux
     _posix_locker_instance: BaseLocker = MsvcrtLocker()
 
     def uses_ours() -> bool:
-        """Whether `LOCKER` raises `LockException` for what the system says."""
+        """Whether what the system says becomes a `LockException` here."""
         kind = LOCKER if isinstance(LOCKER, type) else type(LOCKER)
-        return kind in (MsvcrtLocker, Win32Locker)
+        return lock is _our_lock and kind in (MsvcrtLocker, Win32Locker)
 
     def uses_flock() -> bool:
         """Never: there is no flock."""
