@@ -165,7 +165,8 @@ def open_descriptor_and_try(
             [fd] = map(
                 os.open, (door._ready_path,), (door._open_flags,), _NEW_MODE
             )
-        except OSError:  # there is more to do, or to say
+        except OSError as error:  # there is more to do, or to say
+            _signal_handlers.let_pass(error)
             fd = door._open_there()
         try:
             if may_wait and (
@@ -178,35 +179,38 @@ def open_descriptor_and_try(
             ):
                 raise _contention()
             is_usual = portalocker.LOCKER is portalocker._flock
-            if is_usual:
-                portalocker._flock(fd, door._try_flags)
-            else:
-                portalocker.lock(fd, door._try_flags)  # type: ignore[arg-type]
+            take: Any = portalocker._flock if is_usual else portalocker.lock
+            take(fd, door._try_flags)
             opened = os.fstat(fd)
             # Who unlinks or replaces a lock file holds its lock, and leaves
             # no name to a file that had one (but on network file systems)
-            is_there = (
+            if (
                 opened.st_nlink == 1 and _wakeup.has_lines(opened.st_dev)
-            ) or is_at_its_path(door, fd, opened)
+            ) or is_at_its_path(door, fd, opened):
+                # No call between a lock that was taken and our caller: a
+                # signal handler that raises would leave it to nobody
+                return fd, None
         except BaseException as error:  # noqa: BLE001 - or it is raised
             try:
-                if may_wait and _is_contention(error):
-                    opened, kept = os.fstat(fd), _signal_handlers.Kept()
-                elif isinstance(error, OSError):  # of flock
-                    raise portalocker._lock_failure(error, fd) from error
-                else:
-                    raise
+                kept, opened = _to_wait_for(fd, error, may_wait)
             except BaseException:
                 os.close(fd)
                 raise
             kept.fd = fd
             return kept, opened
-        # No call between a lock that was taken and our caller: a signal
-        # handler that raises would leave it to nobody
-        if is_there:
-            return fd, None
         os.close(fd)
     raise _contention()
+
+
+def _to_wait_for(
+    fd: int, error: BaseException, may_wait: bool
+) -> tuple[_signal_handlers.Kept, os.stat_result]:
+    """What `fd` is to become, and its status; or raise what there is."""
+    if may_wait and _is_contention(error):
+        return _signal_handlers.Kept(), os.fstat(fd)
+    if isinstance(error, OSError):  # of flock
+        raise portalocker._lock_failure(error, fd) from error
+    raise error
 
 
 def _is_contention(error: BaseException) -> bool:

@@ -321,15 +321,13 @@ class BaseFileLock(
             hold.counted = hold.counted.here()
         return True
 
-    def _let_go(self, hold: _hold.Hold) -> None:  # noqa: C901, PLR0912 - ways out
+    def _let_go(self, hold: _hold.Hold) -> None:  # noqa: C901, PLR0912
         fd, turn, owner = hold.fd, hold.turn, hold.owner
-        is_logged = hold.is_logged
-        counted = hold.counted
+        is_logged, counted = hold.is_logged, hold.counted
         if counted is not None:
             region, began = hold.region, counted.calls_release()
         if is_logged:
             _filelock_waiting.log(_filelock_waiting.RELEASING, self)
-        error = None
         # Before the lock is let go: afterwards it belongs to the next one
         hold.owner = hold.counted = None
         try:
@@ -344,27 +342,25 @@ class BaseFileLock(
         except exceptions.LockException as failure:
             hold.owner, hold.counted = owner, counted
             _hold.held.add(hold)
-            if counted is not None:
-                counted.stays(began, failure)
+            counted is None or counted.stays(began, failure)
             _filelock_waiting.raise_for(self, failure)
         except BaseException:
             if fd >= 0:
                 os.close(fd)
             raise
-        try:
-            # No call before it: closed once, whatever a handler raises
+        error = None
+        try:  # no call before it: closed once, whatever a handler raises
             if fd >= 0:
                 os.close(fd)
         except OSError as failure:
-            _signal_handlers.let_pass(failure)
-            error = failure
+            error = _signal_handlers.let_pass(failure)
         if turn is not None:
             turn.clean_up()
         if counted is not None:
             counted.leaves(began, region)
         if is_logged:
             _filelock_waiting.log(_filelock_waiting.RELEASED, self)
-        if error is not None and self._raises_close_errors:
+        if self._raises_close_errors and error is not None:
             raise error
 
     @property

@@ -258,6 +258,12 @@ def shows_all() -> bool:
         return False
 
 
+def recorded(pid: int) -> Holder:
+    """Who holds what the table does not list, according to a pid file."""
+    is_elsewhere = can_tell() and not shows_all()
+    return Holder(pid, recorded=True, elsewhere=is_elsewhere)
+
+
 def _exists(pid: int) -> bool:
     """Whether there is such a process, ours or not."""
     try:

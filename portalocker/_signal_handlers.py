@@ -35,10 +35,11 @@ class Kept:
     __del__ = close
 
 
-def let_pass(error: OSError) -> None:
+def let_pass(error: OSError) -> OSError:
     """Raise it if a handler did: the errors of the system have a number."""
     if error.errno is None:
         raise error
+    return error
 
 
 def open_kept(

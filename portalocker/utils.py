@@ -30,7 +30,6 @@ from . import (
     _warning,
     constants,
     exceptions,
-    holder,
     portalocker,  # noqa: F401 - users rebind what is in it through us
 )
 
@@ -348,9 +347,7 @@ class Lock(_copies.StartsReleased, _file_door.FileDoor, LockBase):
         clean-up are logged to `portalocker.utils`.
         """
         holdings = self._holdings
-        holding = holdings.take_own()
-        if holding is None and holdings:
-            holding = holdings.take_from_another()
+        holding = holdings.take_own() or holdings.take_from_another()
         try:
             self.fh = holdings.any_handle() if holdings else None
             if holding is not None:
@@ -397,11 +394,8 @@ class Lock(_copies.StartsReleased, _file_door.FileDoor, LockBase):
             self._holdings.put(holding)
             self.fh = fh
         except BaseException:
-            try:
-                self._holdings.forget(holding)
-                self._let_go(holding)
-            finally:
-                holding.end()
+            self._holdings.forget(holding)
+            self._let_go(holding)
             raise
         return fh
 
@@ -697,13 +691,7 @@ class PidFileLock(TemporaryFileLock):
             failure.filename = self._path
             recorded = self.read_pid()
             if recorded is not None and not failure.holders:
-                failure.holders = (
-                    holder.Holder(
-                        recorded,
-                        recorded=True,
-                        elsewhere=_owner.can_tell() and not _owner.shows_all(),
-                    ),
-                )
+                failure.holders = (_owner.recorded(recorded),)
             raise
         self._record_once()
         return self.fh
@@ -931,11 +919,9 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
                 slot, self.lock = self.lock, None
             if slot is not None:
                 _sweeping.unmark_free(slot.fh)
-                slot.release()
-        except BaseException:  # a signal handler: once more does no harm
+        finally:  # also when a signal handler raised
             if slot is not None:
                 slot.release()
-            raise
 
     def __enter__(self) -> Lock:
         self.acquire(fail_when_locked=True)

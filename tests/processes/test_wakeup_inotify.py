@@ -45,7 +45,7 @@ def instance() -> Iterator[Instance]:
     instance = Instance()
     yield instance
     for sleeper in Sleeper.all_of_this_test:
-        sleeper.close()
+        os.close(sleeper.fd)
     Sleeper.all_of_this_test.clear()
     instance.close()
 
