@@ -140,6 +140,8 @@ def interrupt_at_each_step(
     # What is made once is no leak
     with kind.make(path):
         pass
+    gc.collect()  # what others left
+    waiting = known_to_wait()
     for step in itertools.count(first, stride):
         before = belongings_besides(None)
         interruption = Interruption(step)
@@ -159,7 +161,7 @@ def interrupt_at_each_step(
         assert belongings_besides(before) == before, where
         assert can_be_taken(kind.rival(path)), where
         assert not has_tickets(kind.locked_path(path)), where
-        assert is_nobody_known_to_wait(), where
+        assert known_to_wait() == waiting, where
         if not interruption.was_raised:
             assert step > 5
             return
@@ -203,13 +205,10 @@ def can_be_taken(lock: Any) -> bool:
     return True
 
 
-def is_nobody_known_to_wait() -> bool:
+def known_to_wait() -> tuple[int, int, int]:
+    """How many wait, as far as this process knows."""
     instance = _wakeup_inotify._instances.get(None)
-    return not _after_fork.waiting and (
-        instance is None
-        or (
-            not any(instance._interests.values())
-            and not instance._parked
-            and instance._leader is None
-        )
-    )
+    if instance is None:
+        return len(_after_fork.waiting), 0, 0
+    interests = sum(map(len, instance._interests.values()))
+    return len(_after_fork.waiting), interests, len(instance._parked)
