@@ -201,7 +201,7 @@ def lock_rows(
                 row.pid = None
         if not deep:
             return tuple(listed)
-        found = list(_rows_of_signal_handlers(inode_mark))
+        found = list(_rows_of_descriptors(inode_mark))
     except (OSError, ValueError):
         return ()
     return tuple(_named_by(found, listed))
@@ -299,7 +299,7 @@ def _named_by(
             yield row
 
 
-def _rows_of_signal_handlers(inode_mark: bytes) -> Iterator[LockRow]:
+def _rows_of_descriptors(inode_mark: bytes) -> Iterator[LockRow]:
     """The locks of every descriptor of every process we may look into."""
     for pid in filter(str.isdigit, os.listdir('/proc')):
         for text in _descriptor_texts(f'/proc/{pid}/fdinfo'):
