@@ -258,7 +258,7 @@ def shows_all() -> bool:
         return False
 
 
-def recorded(pid: int) -> Holder:
+def named_in_its_file(pid: int) -> Holder:
     """Who holds what the table does not list, according to a pid file."""
     is_elsewhere = can_tell() and not shows_all()
     return Holder(pid, recorded=True, elsewhere=is_elsewhere)

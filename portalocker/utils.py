@@ -691,7 +691,7 @@ class PidFileLock(TemporaryFileLock):
             failure.filename = self._path
             recorded = self.read_pid()
             if recorded is not None and not failure.holders:
-                failure.holders = (_owner.recorded(recorded),)
+                failure.holders = (_owner.named_in_its_file(recorded),)
             raise
         self._record_once()
         return self.fh

@@ -66,7 +66,9 @@ def runs_a_block(
 def is_refused(
     kind: Any, path: Any, interruption: Interruption
 ) -> Iterator[Any]:
-    lock = kind.make(path, fail_when_locked=True)
+    # A semaphore waits its time in any case
+    options = {'timeout': 0} if kind.name == 'semaphore' else {}
+    lock = kind.make(path, fail_when_locked=True, **options)
     yield lock
     rival = kind.rival(path)
     rival.acquire()
