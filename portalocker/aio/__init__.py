@@ -16,14 +16,14 @@ from __future__ import annotations
 
 try:
     from ._atomic import open_atomic
-except ModuleNotFoundError as error:
-    if error.name != 'anyio':
+except ModuleNotFoundError as _error:
+    if _error.name != 'anyio':
         raise
     raise ModuleNotFoundError(
         'cannot lock in an event loop: anyio is not installed; '
         'pip install "portalocker[aio]"',
         name='anyio',
-    ) from error
+    ) from _error
 
 from ._file_lock import AcquireReturnProxy, FileLock
 from ._locks import Lock, ReadSide, ReadWriteLock, RLock, WriteSide

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 try:
     from opentelemetry import metrics
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        f'cannot export to OpenTelemetry: {error}; its interface comes with '
+        f'cannot export to OpenTelemetry: {_error}; its interface comes with '
         'pip install "portalocker[opentelemetry]"',
-        name=error.name,
-    ) from error
+        name=_error.name,
+    ) from _error
 
 from .. import wait_counters
 

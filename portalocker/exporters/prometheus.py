@@ -15,12 +15,12 @@ try:
         GaugeMetricFamily,
         HistogramMetricFamily,
     )
-except ModuleNotFoundError as error:
+except ModuleNotFoundError as _error:
     raise ModuleNotFoundError(
-        f'cannot export to Prometheus: {error}; its client comes with '
+        f'cannot export to Prometheus: {_error}; its client comes with '
         'pip install "portalocker[prometheus]"',
-        name=error.name,
-    ) from error
+        name=_error.name,
+    ) from _error
 
 from .. import wait_counters
 
