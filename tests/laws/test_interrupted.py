@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,6 +31,11 @@ from portalocker import (
     _removal,
     _wakeup_inotify,
     _wakeup_queue,
+)
+
+pytestmark = pytest.mark.skipif(
+    sys.version_info >= (3, 12),
+    reason='does not trace every step of a function: its first call has none',
 )
 
 LOOP = 'handlers of an event loop run between its steps'
