@@ -367,8 +367,12 @@ def wait_for(waiter: HasPlan[Result], lock: Any, ticking: Ticking) -> Result:
     phases_of = _listening.listener
     if phases_of is None:
         return follow(waiter.attempts(ticking), waiter.pause)
-    with _listening.Waiting(phases_of(lock)):
+    counted = phases_of(lock)
+    counted.waits()
+    try:
         return follow(waiter.attempts(ticking), waiter.pause)
+    finally:  # no call: in `Waiting` a handler that raises loses the lock
+        counted.enter.active -= 1
 
 
 class Contender:

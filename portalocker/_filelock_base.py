@@ -64,6 +64,11 @@ def _know_no_way(lock: BaseFileLock, may_wait: bool) -> NoReturn:
     )
 
 
+def _close(fd: int) -> None:
+    if fd >= 0:
+        os.close(fd)
+
+
 class BaseFileLock(
     _filelock_options.Settings, metaclass=_filelock_options.SingletonMeta
 ):
@@ -271,8 +276,12 @@ class BaseFileLock(
         phases_of = _listening.listener
         if phases_of is None:
             return self._wait_for(kept, opened, wish)
-        with _listening.Waiting(phases_of(self)):
+        counted = phases_of(self)
+        counted.waits()
+        try:
             return self._wait_for(kept, opened, wish)
+        finally:  # no call: in `Waiting` a handler that raises loses the lock
+            counted.enter.active -= 1
 
     def _wait_for(
         self,
@@ -285,6 +294,8 @@ class BaseFileLock(
 
     # Lets the system's lock go, or raises with the lock held
     _unlock: Any
+    # Lets go what a signal handler kept us from unlocking
+    _drop: Any = staticmethod(_close)
 
     def release(self, force: bool = False) -> None:
         """Undo one `acquire()`; the last one lets the lock go.
@@ -321,7 +332,7 @@ class BaseFileLock(
             hold.counted = hold.counted.here()
         return True
 
-    def _let_go(self, hold: _hold.Hold) -> None:  # noqa: C901, PLR0912
+    def _let_go(self, hold: _hold.Hold) -> None:  # noqa: C901
         fd, turn, owner = hold.fd, hold.turn, hold.owner
         is_logged, counted = hold.is_logged, hold.counted
         if counted is not None:
@@ -330,23 +341,25 @@ class BaseFileLock(
             _filelock_waiting.log(_filelock_waiting.RELEASING, self)
         # Before the lock is let go: afterwards it belongs to the next one
         hold.owner = hold.counted = None
+        if counted is not None:
+            counted.region.active -= 1
         try:
             _hold.held.discard(hold)
             self._unlock(fd)
-            if turn is not None:
-                turn.close()  # wakes the next in line
+            turn is None or turn.close()  # wakes the next in line
         except exceptions.LockLost:  # there was no descriptor
-            if counted is not None:
-                counted.leaves(began, region)
+            counted is None or counted.leaves(began, region)
             raise
         except exceptions.LockException as failure:
             hold.owner, hold.counted = owner, counted
+            if counted is not None:
+                counted.region.active += 1
             _hold.held.add(hold)
             counted is None or counted.stays(began, failure)
             _filelock_waiting.raise_for(self, failure)
         except BaseException:
-            if fd >= 0:
-                os.close(fd)
+            self._drop(fd)
+            counted is None or counted.leaves(began, region)
             raise
         error = None
         try:  # no call before it: closed once, whatever a handler raises
@@ -354,10 +367,8 @@ class BaseFileLock(
                 os.close(fd)
         except OSError as failure:
             error = _signal_handlers.let_pass(failure)
-        if turn is not None:
-            turn.clean_up()
-        if counted is not None:
-            counted.leaves(began, region)
+        turn is None or turn.clean_up()
+        counted is None or counted.leaves(began, region)
         if is_logged:
             _filelock_waiting.log(_filelock_waiting.RELEASED, self)
         if self._raises_close_errors and error is not None:

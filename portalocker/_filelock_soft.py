@@ -127,17 +127,15 @@ class SoftFileLock(BaseFileLock):
         token = self._token
         if token is None:
             return
-        try:
-            is_ours = self._take_away(token)
-        except BaseException:  # a signal handler, before it was gone
-            with contextlib.suppress(OSError):
-                self._take_away(token)
-            raise
-        if not is_ours:
+        if not self._take_away(token):
             raise exceptions.LockLost(
                 f'cannot rely on {self._path!r}: its marker was removed or '
                 'replaced while the lock was held'
             )
+
+    def _drop(self, fd: int) -> None:  # what a handler cut off
+        with contextlib.suppress(OSError, exceptions.LockLost):
+            self._unlock(fd)
 
     def _take_away(self, token: str) -> bool:
         """Remove our marker; False where it is not there any more."""

@@ -221,6 +221,23 @@ class Holdings(dict[Claimant, Holding]):
         return holding.depth <= 0
 
 
+def enter(lock: Any, holdings: Holdings) -> Any:
+    """Acquire for a `with` block, and give what that gave.
+
+    If a signal handler raises there will be no `__exit__`: what this thread
+    held before it still holds, and nothing more.
+    """
+    was_held = bool(holdings) and holdings.own() is not None
+    try:
+        taken = lock.acquire()
+        holdings.enter()
+    except BaseException:
+        if not was_held and holdings.own() is not None:
+            lock.release()
+        raise
+    return taken
+
+
 class WhileHeld:
     """A `with` block that runs only while the lock is held."""
 
@@ -229,8 +246,7 @@ class WhileHeld:
         self._holdings = holdings
 
     def __enter__(self) -> Any:
-        self._lock.acquire()
-        self._holdings.enter()
+        enter(self._lock, self._holdings)
         return self._lock
 
     def __exit__(self, *exc_info: object) -> None:

@@ -40,10 +40,12 @@ class Releasing:
     __slots__ = ('_began', '_counted', '_region')
 
     def __init__(self, holding: Any) -> None:
-        counted, holding.counted = holding.counted, None
-        self._counted = counted.here()
+        counted = self._counted = holding.counted.here()
         self._region = holding.region
-        self._began = self._counted.calls_release()
+        self._began = counted.calls_release()
+        # No call between the two: a signal handler may raise in each
+        holding.counted = None
+        counted.region.active -= 1
 
     def __enter__(self) -> None:
         pass

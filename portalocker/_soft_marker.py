@@ -14,6 +14,7 @@ import errno
 import os
 import time
 
+from . import _signal_handlers
 from .holder import Holder
 
 _LINES = 5
@@ -137,7 +138,7 @@ def read(path: str) -> Marker | None:
 
 
 def _look(path: str, flags: int) -> int:
-    return os.open(path, flags | _UNTRUSTED)
+    return _signal_handlers.open_kept(path, flags | _UNTRUSTED)
 
 
 def make(path: str, mode: int | None, token: str) -> bool:
@@ -173,7 +174,9 @@ def make(path: str, mode: int | None, token: str) -> bool:
 
 
 def _write_new(path: str, written: bytes, mode: int | None) -> None:
-    fd = os.open(path, _NEW, 0o666 if mode is None else mode)
+    fd = _signal_handlers.open_kept(
+        path, _NEW, 0o666 if mode is None else mode
+    )
     try:
         if mode is not None and hasattr(os, 'fchmod'):
             os.fchmod(fd, mode)
@@ -210,10 +213,11 @@ def _inherit(beside: str, path: str) -> bool:
         return False
     claim = f'{path}.{found.token}.claim'
     try:
-        os.close(os.open(claim, _NEW, 0o666))
+        fd = _signal_handlers.open_kept(claim, _NEW)
     except FileExistsError:
         return False
     try:
+        os.close(fd)
         # Who claimed it before us may be done: then another one is there
         now = read(path)
         if now is None or now.text != found.text:

@@ -252,7 +252,9 @@ def _unlock_at_start(
     try:
         was_unlocked: bool = _at_file_start(file_obj, call)
     except _SYSTEM_REFUSALS as error:
-        raise _windows_failure(error, file_obj) from error
+        failure = _windows_failure(error, file_obj)
+        failure._verb = 'unlock'
+        raise failure from error
     return was_unlocked
 
 

@@ -35,6 +35,8 @@ class BaseLockException(Exception):
     LOCK_FAILED = 1
 
     strerror: str | None = None
+    # What could not be done
+    _verb = 'lock'
 
     def __init__(
         self,
@@ -90,7 +92,7 @@ class BaseLockException(Exception):
         thing = self._thing()
         if thing is None or (self.args and isinstance(self.args[0], str)):
             return super().__str__()
-        text = f'cannot lock {thing}'
+        text = f'cannot {self._verb} {thing}'
         because = self._because()
         if because:
             text += f': {because}'

@@ -81,6 +81,14 @@ def _lock_failure(
     return exceptions.LockException(error, fh=file_obj)
 
 
+def _unlock_failure(
+    error: Exception, file_obj: types.FileArgument
+) -> exceptions.LockException:
+    failure = _lock_failure(error, file_obj)
+    failure._verb = 'unlock'
+    return failure
+
+
 def _posix_fd(file: Any) -> int:
     """The descriptor of a descriptor or of what has one."""
     try:
@@ -168,7 +176,7 @@ def unlock(file: types.FileArgument) -> None:
         except TypeError:
             _posix_locker_instance.unlock(file)
         except OSError as error:
-            raise _lock_failure(error, file) from error
+            raise _unlock_failure(error, file) from error
         return
     locker = _locker_object(LOCKER)
     if isinstance(locker, tuple):
@@ -218,7 +226,7 @@ if sys.platform != 'win32':
             try:
                 self.locker(self._get_fd(file_obj), constants.LOCK_UN)
             except (OSError, EOFError) as error:
-                raise _lock_failure(error, file_obj) from error
+                raise _unlock_failure(error, file_obj) from error
 
     class FlockLocker(PosixLocker):
         """flock(2): the lock belongs to the open file. The default."""
@@ -305,7 +313,10 @@ if sys.platform != 'win32':
             try:
                 fcntl.fcntl(self._get_fd(file_obj), command, request)
             except OSError as error:
-                raise _lock_failure(error, file_obj) from error
+                failed = (
+                    _unlock_failure if kind == fcntl.F_UNLCK else _lock_failure
+                )
+                raise failed(error, file_obj) from error
 
     _posix_locker_instance = PosixLocker()
 

@@ -280,9 +280,14 @@ class Lock(_copies.StartsReleased, _file_door.FileDoor, LockBase):
         phases_of = _listening.listener
         if phases_of is None or not self._is_counted:
             return self._take(may_wait, timeout, check_interval)
-        with _listening.Acquiring(phases_of(self)) as acquiring:
-            fh = self._take(may_wait, timeout, check_interval)
-            acquiring.holds(self._holdings.own())
+        try:
+            with _listening.Acquiring(phases_of(self)) as acquiring:
+                fh = self._take(may_wait, timeout, check_interval)
+                acquiring.holds(self._holdings.own())
+        except BaseException:  # a signal handler, or a sink
+            if self._holdings.own() is not None:
+                Lock.release(self)
+            raise
         return fh
 
     def _take(
@@ -358,12 +363,7 @@ class Lock(_copies.StartsReleased, _file_door.FileDoor, LockBase):
             raise
 
     def __enter__(self) -> IO[Any]:
-        fh = self.acquire()
-        try:
-            self._holdings.enter()
-        except BaseException:  # a signal handler: there will be no __exit__
-            self.release()
-            raise
+        fh: IO[Any] = _holdings.enter(self, self._holdings)
         return fh
 
     def __exit__(
@@ -687,34 +687,42 @@ class PidFileLock(TemporaryFileLock):
                 coalesce(check_interval, self.check_interval),
                 coalesce(fail_when_locked, self.fail_when_locked),
             )
+            self._record_once()
         except exceptions.AlreadyLocked as failure:
             failure.filename = self._path
             recorded = self.read_pid()
             if recorded is not None and not failure.holders:
                 failure.holders = (_owner.named_in_its_file(recorded),)
             raise
-        self._record_once()
+        except BaseException:
+            self._give_back_unrecorded()
+            raise
         return self.fh
 
     def try_acquire(self) -> bool:
         """Take the lock if it is free now; whether we hold it."""
-        is_held = self._sidecar.try_acquire()
-        if is_held:
-            self.fh = self._sidecar.fh
-            self._record_once()
+        try:
+            is_held = self._sidecar.try_acquire()
+            if is_held:
+                self.fh = self._sidecar.fh
+                self._record_once()
+        except BaseException:
+            self._give_back_unrecorded()
+            raise
         return is_held
 
     def _record_once(self) -> None:
         """Write the process id when the lock was just taken."""
-        try:
-            holding = self._sidecar._holdings.own()
-            if holding is None or holding.has_record:
-                return
+        holding = self._sidecar._holdings.own()
+        if holding is not None and not holding.has_record:
             _pid_record.write_pid(self._path, os.getpid())
-        except BaseException:
+            holding.has_record = True
+
+    def _give_back_unrecorded(self) -> None:
+        """Undo an `acquire()` that was cut off, and no earlier one."""
+        holding = self._sidecar._holdings.own()
+        if holding is not None and not holding.has_record:
             self.release()
-            raise
-        holding.has_record = True
 
     def read_pid(self) -> int | None:
         """The process id in the file, None where there is none to read.
@@ -736,16 +744,11 @@ class PidFileLock(TemporaryFileLock):
         named.
         """
         try:
-            self.acquire()
+            _holdings.enter(self, self._sidecar._holdings)
         except exceptions.AlreadyLocked as failure:
             if failure.holder is None:
                 raise
             return failure.holder.pid
-        try:
-            self._sidecar._holdings.enter()
-        except BaseException:  # a signal handler: there will be no __exit__
-            self.release()
-            raise
         return None
 
     def __exit__(
@@ -756,7 +759,6 @@ class PidFileLock(TemporaryFileLock):
     ) -> Any:
         if self._sidecar._holdings.leave():
             self.release()
-        return None
 
     def fail_closed(self) -> _holdings.WhileHeld:
         """A context manager whose block only runs while we hold the lock.

@@ -352,9 +352,13 @@ class Phases:
 
     It counts NAME.enter, NAME.region and NAME.exit. A lock gives what
     `begins()` gave to the verb that ends what began.
+
+    `enter`, `region`
+        the cells in which a wait, or a region, is active. Whoever ends one
+        takes it out himself: in a call a signal handler may be faster.
     """
 
-    __slots__ = ('_enter', '_exit', '_name', '_region')
+    __slots__ = ('_exit', '_name', 'enter', 'region')
 
     # Without a frame of their own
     calls_acquire: Callable[[], int] = staticmethod(time.perf_counter_ns)
@@ -362,18 +366,18 @@ class Phases:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._enter = _cell(name + '.enter')
-        self._region = _cell(name + '.region')
+        self.enter = _cell(name + '.enter')
+        self.region = _cell(name + '.region')
         self._exit = _cell(name + '.exit')
 
     def waits(self) -> None:
         """Somebody else is before the caller of `acquire()`."""
-        self._enter.active += 1
-        self._enter.contended += 1
+        self.enter.active += 1
+        self.enter.contended += 1
 
     def waits_no_more(self) -> None:
         """The wait that `waits()` began is over, either way."""
-        self._enter.active -= 1
+        self.enter.active -= 1
 
     def enters(self, began: int, new_hold: Any) -> None:
         """`acquire()` succeeds; the region of `new_hold` begins, if any.
@@ -382,26 +386,26 @@ class Phases:
         """
         now = time.perf_counter_ns()
         # As `_Cell.end` does, without its frame; so below
-        elapsed, cell = now - began, self._enter
+        elapsed, cell = now - began, self.enter
         bucket = elapsed.bit_length()
         cell.ended[bucket] += 1
         cell.nanoseconds += elapsed
         if elapsed > cell.longest:  # noqa: PLR1730
             cell.longest = elapsed
         if new_hold is not None:
-            self._region.active += 1
+            self.region.active += 1
             new_hold.region, new_hold.counted = now, self
 
     def fails(self, began: int, failure: BaseException) -> None:
         """`acquire()` raises."""
-        self._enter.end(time.perf_counter_ns() - began)
-        self._enter.note(failure)
+        self.enter.end(time.perf_counter_ns() - began)
+        self.enter.note(failure)
         if isinstance(failure, exceptions.AlreadyLocked):
             # Who waited was counted then
-            self._enter.contended += failure.waited is None
+            self.enter.contended += failure.waited is None
 
     def leaves(self, began: int, region: int | None) -> None:
-        """`release()` ends, and the region that began then, if it ends."""
+        """`release()` ends; so did the region that began then, if any."""
         now = time.perf_counter_ns()
         elapsed, cell = now - began, self._exit
         bucket = elapsed.bit_length()
@@ -411,9 +415,8 @@ class Phases:
             cell.longest = elapsed
         if region is None:
             return
-        elapsed, cell = now - region, self._region
+        elapsed, cell = now - region, self.region
         bucket = elapsed.bit_length()
-        cell.active -= 1
         cell.ended[bucket] += 1
         cell.nanoseconds += elapsed
         if elapsed > cell.longest:  # noqa: PLR1730
@@ -459,7 +462,7 @@ class _ToldPhases(Phases):
                 new_hold.region = self._begin('region', new_hold.region)
         except BaseException:  # a signal handler: no region begins
             if new_hold is not None:
-                self._region.active -= 1
+                self.region.active -= 1
                 new_hold.counted = None
             raise
 

@@ -15,7 +15,6 @@ from interruption import Interruption
 from locks import (
     INOTIFY,
     KINDS,
-    MARKER,
     announce_wait,
     handle,
     law,
@@ -26,11 +25,13 @@ from locks import (
 import portalocker
 from portalocker import (
     _after_fork,
+    _filelock_soft,
     _hold,
     _owner,
     _removal,
     _wakeup_inotify,
     _wakeup_queue,
+    wait_counters,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -40,6 +41,7 @@ pytestmark = pytest.mark.skipif(
 
 LOOP = 'handlers of an event loop run between its steps'
 OF_PROCESS = 'two objects of one process do not exclude each other'
+ONCE = 'it is not taken twice'
 
 # What is done, in pieces: what is interrupted stands in `with interruption`
 Act = Callable[[Any, Any, Interruption], Iterator[Any]]
@@ -67,6 +69,35 @@ def runs_a_block(
     yield lock
     with interruption, lock:
         pass
+
+
+def enters_a_block_in_a_block(
+    kind: Any, path: Any, interruption: Interruption
+) -> Iterator[Any]:
+    lock = kind.make(path)
+    yield lock
+    lock.__enter__()
+    enters_an_inner_block(lock, kind.rival(path), interruption)
+
+
+def enters_a_block_while_it_holds(
+    kind: Any, path: Any, interruption: Interruption
+) -> Iterator[Any]:
+    lock = kind.make(path)
+    yield lock
+    lock.acquire()
+    enters_an_inner_block(lock, kind.rival(path), interruption)
+
+
+def enters_an_inner_block(
+    lock: Any, rival: Any, interruption: Interruption
+) -> None:
+    held = handle(lock)
+    with interruption:
+        lock.__enter__()
+    assert handle(lock) is held, interruption.place
+    assert not held.closed, interruption.place
+    assert not try_to_hold(rival), interruption.place
 
 
 def is_refused(
@@ -97,6 +128,7 @@ def waits(kind: Any, path: Any, interruption: Interruption) -> Iterator[Any]:
 
 
 SHORT_ACTS = (takes, lets_go, runs_a_block)
+INNER_ACTS = (enters_a_block_in_a_block, enters_a_block_while_it_holds)
 # Hundreds of steps, which other kinds share with a few
 LONG_ACTS = (is_refused, waits)
 SAME = 'takes the same steps as others'
@@ -105,7 +137,7 @@ STRIDE = 1 if os.environ.get('PORTALOCKER_STRESS') == '1' else 3
 
 # What nobody was told of is closed with its last reference
 @pytest.mark.filterwarnings('ignore::ResourceWarning')
-@law(tasks=LOOP, soft=MARKER, of_process=OF_PROCESS)
+@law(tasks=LOOP, of_process=OF_PROCESS)
 @pytest.mark.parametrize('act', SHORT_ACTS, ids=lambda act: act.__name__)
 def test_an_interrupt_at_any_step_leaves_a_lock_that_works(
     kind, path, act
@@ -114,9 +146,26 @@ def test_an_interrupt_at_any_step_leaves_a_lock_that_works(
 
 
 @pytest.mark.filterwarnings('ignore::ResourceWarning')
+@law(tasks=LOOP, of_process=OF_PROCESS)
+@pytest.mark.parametrize('act', SHORT_ACTS, ids=lambda act: act.__name__)
+def test_an_interrupt_at_any_step_ends_what_is_counted(
+    kind, path, act, counting
+) -> None:
+    interrupt_at_each_step(kind, path, act)
+
+
+@pytest.mark.filterwarnings('ignore::ResourceWarning')
+@law(tasks=LOOP, of_process=OF_PROCESS, semaphores=ONCE)
+@pytest.mark.parametrize('act', INNER_ACTS, ids=lambda act: act.__name__)
+def test_an_interrupt_on_the_way_in_leaves_the_outer_block_its_lock(
+    kind, path, act
+) -> None:
+    interrupt_at_each_step(kind, path, act)
+
+
+@pytest.mark.filterwarnings('ignore::ResourceWarning')
 @law(
     tasks=LOOP,
-    soft=MARKER,
     of_process=OF_PROCESS,
     readers=SAME,
     truncating=SAME,
@@ -149,7 +198,8 @@ def interrupt_at_each_step(
     with kind.make(path):
         pass
     gc.collect()  # what others left
-    waiting = known_to_wait()
+    waiting, beside = known_to_wait(), files_beside(path)
+    active = counted_as_active()
     for step in itertools.count(first, stride):
         before = belongings_besides(None)
         interruption = Interruption(step)
@@ -170,21 +220,28 @@ def interrupt_at_each_step(
         assert can_be_taken(kind.rival(path)), where
         assert not has_tickets(kind.locked_path(path)), where
         assert known_to_wait() == waiting, where
+        assert files_beside(path) == beside, where
+        assert counted_as_active() == active, where
         if not interruption.was_raised:
             assert step > 5
             return
 
 
-def belongings_besides(expected: Any) -> tuple[list[str], int, int]:
+def belongings_besides(expected: Any) -> Any:
     """What this process has; collected first, where that is unexpected."""
     for collect in (lambda: 0, gc.collect):
         collect()
         names = open_descriptors().values()
         files = sorted(name for name in names if name != INOTIFY)
-        found = files, len(_hold.held), len(_removal._remains)
+        held = len(_hold.held), len(_filelock_soft._markers)
+        found = files, held, len(_removal._remains)
         if found == expected:
             break
     return found
+
+
+def files_beside(path: pathlib.Path) -> list[str]:
+    return sorted(file.name for file in path.parent.iterdir())
 
 
 def has_tickets(path: pathlib.Path) -> bool:
@@ -211,6 +268,22 @@ def can_be_taken(lock: Any) -> bool:
         return False
     lock.release()
     return True
+
+
+@pytest.fixture
+def counting() -> Iterator[None]:
+    wait_counters.enable()
+    yield
+    wait_counters.disable()
+
+
+def counted_as_active() -> dict[str, int]:
+    """What goes on, as far as counters know."""
+    return {
+        name: waits.active
+        for name, waits in wait_counters.snapshot().items()
+        if waits.active
+    }
 
 
 def known_to_wait() -> tuple[int, int, int]:

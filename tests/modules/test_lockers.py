@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pathlib
+import pickle
 import subprocess
 import sys
 import threading
@@ -198,6 +199,21 @@ def test_a_byte_range_excludes_what_overlaps_in_other_processes(
 ) -> None:
     module.OfdLocker().lock(first, EXCLUSIVE, start=10, length=10)
     assert seen_by_another_process(path, start, length) == state
+
+
+@pytest.mark.parametrize('name', ['flock', 'FlockLocker', 'OfdLocker'])
+def test_what_cannot_be_unlocked_is_told_so(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locker = fcntl.flock if name == 'flock' else getattr(module, name)
+    monkeypatch.setattr(module, 'LOCKER', locker)
+    with pytest.raises(
+        LockException,
+        match=r'^cannot unlock file descriptor 9999: Bad file descriptor$',
+    ) as caught:
+        portalocker.unlock(9999)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
 
 
 @needs_ofd
