@@ -154,7 +154,8 @@ class ClaimCarrier(_redis_mail.RedisMail):
         self.dialect = endpoint.dialect
         self.sid = os.urandom(16).hex()
         self.pid = os.getpid()
-        self.mutex = _thread.allocate_lock()
+        # a signal handler may use locks wherever its thread is
+        self.mutex = _thread.RLock()
         #: hold id -> claim; whoever holds refers to it
         self.claims: dict[str, weakref.ref[Claim]] = {}
         self.is_over = False
@@ -267,7 +268,7 @@ class ClaimCarrier(_redis_mail.RedisMail):
             if claim.on_lost is not None:
                 try:
                     claim.on_lost(loss)
-                except Exception:
+                except BaseException:  # others are still to be told
                     redis_logger.exception('on_lost failed')
             if claim.wants_interrupt:
                 _thread.interrupt_main()

@@ -81,7 +81,9 @@ def _way_out(client: Any, *, is_async: bool) -> str:
         if hasattr(client, mark):
             return way_out.format(clients)
     ask = getattr(client, 'execute_command', None)
-    if not callable(ask):
+    # valkey-py looks the same, but raises errors of its own
+    is_valkey = type(client).__module__.startswith('valkey.')
+    if not callable(ask) or is_valkey:
         return f'it is no client of redis-py: pass {clients}(...)'
     if inspect.iscoroutinefunction(ask) == is_async:
         return ''

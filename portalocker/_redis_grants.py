@@ -64,7 +64,10 @@ class GrantWatch(_redis_turns.UsedByOne):
         try:
             if not self.take(me):
                 return False
-            self.arrivals.unregister(self._socket)
+            try:
+                self.arrivals.unregister(self._socket)
+            except (OSError, ValueError):  # closed, or an exception came
+                pass
             return self._look(claim, time.monotonic() + seconds)
         finally:
             if self.is_taken_by(me):
@@ -88,19 +91,26 @@ class GrantWatch(_redis_turns.UsedByOne):
             if not found:
                 return True
             if any(number != self._socket.fileno() for number, _ in found):
-                self._wake_end.recv(_CHUNK)
-                return True
+                return self._is_woken()
             with self._session.reading:
                 try:
                     data = self._socket.recv(_CHUNK, socket.MSG_PEEK)
                 except BlockingIOError:  # the thread was faster
                     continue
+                except OSError:  # reset, or closed: the thread tells
+                    return False
                 grant = _GRANT.fullmatch(data)
                 if not grant or not self._session.is_own_grant(claim, grant):
                     return False
                 self._socket.recv(len(data))
             return True
         return True
+
+    def _is_woken(self) -> bool:
+        try:
+            return bool(self._wake_end.recv(_CHUNK))
+        except OSError:  # the socket of a session that has just ended
+            return False
 
     def _wake(self) -> None:
         try:

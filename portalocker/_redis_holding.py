@@ -128,8 +128,6 @@ class RedisHolding(_copies.StartsReleased):
 
     def _publish(self, claim: _redis_claims.Claim) -> None:
         """Make the hold known; nothing can fail after it."""
-        claim.on_lost = self._loss_handler()
-        claim.wants_interrupt = self.interrupt_on_lost
         self._last_claim = claim
         self._claims[self._claimant()] = claim
 

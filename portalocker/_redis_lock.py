@@ -151,6 +151,9 @@ class RedisLockState(_redis_holding.RedisHolding):
             session, order.channels, order.keys, order.lease
         )
         claim.is_legacy = order.is_legacy
+        # now: it may be lost as soon as it is granted
+        claim.on_lost = self._loss_handler()
+        claim.wants_interrupt = self.interrupt_on_lost
         try:
             session.register(claim)
         except _redis_claims.SessionEnded:

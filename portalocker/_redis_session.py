@@ -67,15 +67,15 @@ class RedisSession(_redis_listening.SessionListener):
         try:
             self._socket = _redis_endpoint.open_socket(self.connection)
             self._subscribe_first(self.dialect.channel(self.sid, base))
+            self._socket.settimeout(0)
+            if _redis_grants.can_look(self._socket):
+                self._watch = _redis_grants.GrantWatch(self, self._socket)
+            _after_fork.forget_in_child(self)
+            self.thread.start()
         except BaseException:
             self.is_over = True
             self._close_sockets()
             raise
-        self._socket.settimeout(0)
-        if _redis_grants.can_look(self._socket):
-            self._watch = _redis_grants.GrantWatch(self, self._socket)
-        _after_fork.forget_in_child(self)
-        self.thread.start()
 
     def _subscribe_first(self, channel: str) -> None:
         """Subscribe to ourselves and wait for the confirmation."""
@@ -163,7 +163,7 @@ class RedisSession(_redis_listening.SessionListener):
                 self._listen_with(selector)
             self._send()
             cause = 'the session was closed'
-        except (OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - without us it is over
             cause = f'the connection is gone: {error!s}'
         forget_session(self)
         self._close_sockets()
@@ -237,8 +237,10 @@ class RedisSession(_redis_listening.SessionListener):
         """A forked child closes its copies; the parent's session lives."""
         self.is_over = True
         self.cause = 'it belongs to the parent process'
+        for claim in self.living_claims():
+            claim.hold.session_ended()  # who forked while waiting asks anew
         self.claims.clear()
-        self.mutex = _thread.allocate_lock()
+        self.mutex = _thread.RLock()
         for sock in (self._socket, self._waker, self._wake_end):
             _redis_endpoint.close_copy(sock)
         self.line.forget_parent()

@@ -21,6 +21,10 @@ _SYNC = {
     'pipeline': (lambda: redis.Redis().pipeline(), 'pipeline answers later'),
     'pool': (redis.ConnectionPool, 'connection_pool='),
     'number': (lambda: 6379, 'no client of redis-py'),
+    'valkey-py': (
+        type('Valkey', (redis.Redis,), {'__module__': 'valkey.client'}),
+        'no client of redis-py',
+    ),
 }
 _ASYNC = {
     'asyncio': (redis_asyncio.Redis, 'AsyncRedisLock'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from servers.proxy import Proxy
 
 from portalocker import _redis_commands, _redis_wire, exceptions
 from portalocker.redis import RedisLock
@@ -291,6 +293,149 @@ def test_forked_child_leaves_the_reader_alone(
     lock.release()
 
 
+def test_reset_of_the_connection_is_no_failure_of_the_reader(
+    client: Any, channel: str, rival: Rival, soon: Any
+) -> None:
+    rival.does('acquire')
+    port = client.connection_pool.connection_kwargs['port']
+    with Proxy(('127.0.0.1', port)) as proxy:
+        far = redis.Redis(port=proxy.port)
+        lock = patient(channel, far)
+        failures: list[object] = []
+
+        def reset() -> None:
+            for _ in range(10):
+                eventually(lambda: lock.waiters() and is_watched(lock))
+                first = lock._session
+                far.connection_pool.disconnect()
+                proxy.reset()
+                eventually(lambda first=first: lock._session is not first)  # type: ignore[misc]
+            rival.does('release')
+
+        def attempt() -> None:
+            try:
+                reset()
+            except BaseException as error:
+                failures.append(error)
+                rival.does('release')
+
+        soon(attempt)
+        lock.acquire(timeout=3 * LONG)
+        assert not failures
+        lock.verify()
+        lock.release()
+
+
+@pytest.mark.parametrize('step', ['take', '_poll'])
+def test_session_that_ends_at_a_step_of_the_reader(
+    client: Any,
+    channel: str,
+    rival: Rival,
+    soon: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+) -> None:
+    lock = patient(channel, client)
+    with lock:
+        pass
+    first = lock._session
+    watch = first._watch
+    rival.does('acquire')
+
+    def end() -> None:
+        first.close()
+        first.thread.join(LONG)
+        assert not first.thread.is_alive()
+
+    class Ending:
+        """Does the same, and the session is over after it."""
+
+        def __init__(self, real: Any) -> None:
+            self.real = real
+
+        def poll(self, *words: Any) -> Any:
+            name = first.dialect.channel(first.sid, '')
+            client.publish(name, 'lost nobody')
+            found = self.real.poll(*words)
+            end()
+            watch._wake_end.settimeout(0)
+            with contextlib.suppress(OSError):  # as if it were not told yet
+                watch._wake_end.recv(100)
+            return found
+
+        def __call__(self, me: object) -> bool:
+            is_ours = bool(self.real(me))
+            if is_ours and me is not watch:
+                end()
+            return is_ours
+
+    monkeypatch.setattr(watch, step, Ending(getattr(watch, step)))
+
+    def release() -> None:
+        eventually(lambda: lock._session is not first and lock.waiters())
+        rival.does('release')
+
+    soon(release)
+    lock.acquire()
+    lock.verify()
+    lock.release()
+
+
+def test_exception_at_the_change_of_roles_is_made_good(
+    client: Any, channel: str, rival: Rival, soon: Any
+) -> None:
+    lock = patient(channel, client)
+    with lock:
+        pass
+    watch = lock._session._watch
+    watch.arrivals.unregister(watch._socket)
+    rival.does('acquire')
+
+    def release() -> None:
+        eventually(lambda: lock.waiters() and is_watched(lock))
+        rival.does('release')
+
+    soon(release)
+    lock.acquire()
+    lock.release()
+    with pytest.raises(FileExistsError):
+        watch.arrivals.register(watch._socket)
+
+
+def test_child_forked_by_the_reader_waits_for_itself(
+    client: Any, channel: str, rival: Rival, soon: Any
+) -> None:
+    rival.does('acquire')
+    lock = patient(channel, client)
+    parent = os.getpid()
+    children: list[int] = []
+
+    def release() -> None:
+        eventually(lambda: lock.waiters() and is_watched(lock))
+        os.kill(parent, signal.SIGUSR1)
+        eventually(lambda: len(lock.waiters()) == 2)
+        rival.does('release')
+
+    before = signal.signal(
+        signal.SIGUSR1, lambda *_: children.append(os.fork())
+    )
+    try:
+        soon(release)
+        lock.acquire()
+        if os.getpid() != parent:
+            os._exit(0 if len(lock.holders()) == 1 else 2)
+    except BaseException:
+        if os.getpid() != parent:
+            os._exit(1)
+        raise
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    lock.verify()
+    assert len(lock.waiters()) == 1
+    lock.release()
+    assert os.waitpid(children[0], 0)[1] == 0
+
+
 @pytest.fixture
 def line(client: Any, channel: str) -> Any:
     """The connection for scripts of a session that has waited often."""
@@ -388,4 +533,4 @@ def test_threads_share_the_connection_for_scripts(
         soon(work)
     eventually(lambda: len(tokens) == 150)
     assert tokens == sorted(tokens)
-    assert not line._users
+    eventually(lambda: not line._users)  # the last one still releases

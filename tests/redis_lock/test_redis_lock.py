@@ -19,7 +19,7 @@ from servers import redis_server
 from states import wait_until as eventually
 
 import portalocker
-from portalocker import exceptions, utils
+from portalocker import _redis_core, exceptions, utils
 from portalocker import redis as portalocker_redis
 from portalocker.redis import RedisLock, RedisMultiLock, RedisSemaphore
 
@@ -563,6 +563,60 @@ def test_loss_is_logged(
     assert any('lost the lock' in text for text in texts)
     assert any('on_lost failed' in text for text in texts)
     caplog.clear()
+
+
+def test_on_lost_that_ends_its_thread_keeps_nothing_from_others(
+    client: Any, channel: str
+) -> None:
+    told = []
+    locks = [
+        RedisLock(f'{channel} {i}', client, on_lost=lose).acquire()
+        for i, lose in enumerate([lambda _: sys.exit(3), told.append])
+    ]
+    session = locks[0]._session
+    for lock in locks:
+        name = session.dialect.channel(session.sid, '')
+        client.publish(name, f'lost {lock._current().hid}')
+    eventually(lambda: told)
+    assert session.thread.is_alive()
+
+
+def test_hold_that_is_lost_as_acquire_returns_is_told(
+    client: Any, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    lock = RedisLock(channel, client, on_lost=told.append)
+    publish = lock._publish
+
+    def lose_first(claim: Any) -> None:
+        claim.session.close()
+        claim.session.thread.join(LONG)
+        publish(claim)
+
+    monkeypatch.setattr(lock, '_publish', lose_first)
+    lock.acquire()
+    assert len(told) == 1
+    with pytest.raises(exceptions.LockLostError):
+        lock.release()
+    assert len(told) == 1
+
+
+def test_signal_handler_may_lock_while_a_claim_changes(
+    client: Any, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = _redis_core.Hold.believes
+    inner = RedisLock(channel + ' handler', client)
+
+    def interrupted(self: Any, moment: float) -> bool:
+        if threading.current_thread() is threading.main_thread():
+            monkeypatch.undo()
+            with inner:
+                pass
+        return real(self, moment)
+
+    monkeypatch.setattr(_redis_core.Hold, 'believes', interrupted)
+    with RedisLock(channel, client) as lock:
+        assert lock.locked
 
 
 def test_loss_interrupts_the_main_thread_if_asked_to(
