@@ -133,7 +133,7 @@ class Endpoint:
             socket_timeout=options.get(
                 'socket_connect_timeout', CONNECT_SECONDS
             ),
-            retry=_once(),
+            retry=once(),
         )
 
 
@@ -218,7 +218,8 @@ def _as_item(item: tuple[str, Any]) -> tuple[str, str]:
     return name, f'{type(value).__name__} {id(value)}'
 
 
-def _once() -> Any:
+def once() -> Any:
+    """How a connection retries: not at all."""
     return redis_retry.Retry(redis_backoff.NoBackoff(), 0)
 
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from ..holder import RemoteHolder
 
-#: what `who` takes beside paths
 #: how long a server may take to answer
 PATIENCE_SECONDS = 10.0
+#: what `who` takes beside paths
 FORMS = 'postgresql://[USER@]HOST[:PORT]/DATABASE/LOCK, redis://HOST/CHANNEL'
 
 _HEADINGS = ('LOCK', 'ROLE', 'KIND', 'PID', 'HOST', 'SINCE', 'LABEL')
@@ -116,8 +116,13 @@ def _redis_lock(parts: urllib.parse.SplitResult) -> tuple[str, Any]:
     name = urllib.parse.unquote(parts.path.removeprefix('/'))
     if not name:
         raise ValueError('a lock is named as redis://HOST/CHANNEL')
-    from .. import _redis_commands, redis
-
+    try:
+        from .. import _redis_commands, _redis_endpoint, redis
+    except ImportError as error:
+        raise CannotTell(
+            f'cannot import portalocker.redis: {error}; the client of Redis '
+            'comes with pip install "portalocker[redis]"'
+        ) from error
     wishes = urllib.parse.parse_qs(parts.query)
     database = wishes.pop('db', ['0'])[-1]
     if wishes:
@@ -125,6 +130,9 @@ def _redis_lock(parts: urllib.parse.SplitResult) -> tuple[str, Any]:
     options: dict[str, Any] = {
         'socket_connect_timeout': PATIENCE_SECONDS,
         'socket_timeout': PATIENCE_SECONDS,
+        # or the client would be patient many times over
+        'retry': _redis_endpoint.once(),
+        'health_check_interval': 0,
         'db': int(database),
         'host': parts.hostname or 'localhost',
         'port': parts.port or 6379,

@@ -56,9 +56,10 @@ def main(args: argparse.Namespace) -> int:
                 reports.append(Report(lock))
         except (OSError, _on_servers.CannotTell) as error:
             cause = getattr(error, 'strerror', None) or error
+            one_line = ' '.join(str(cause).split())
             print(
                 f'portalocker who: cannot tell who holds '
-                f'{_without_password(lock)!r}: {cause}',
+                f'{_without_password(lock)!r}: {one_line}',
                 file=sys.stderr,
             )
     if args.json:

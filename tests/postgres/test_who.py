@@ -91,3 +91,4 @@ def test_what_cannot_be_told_is_said(
     error = capsys.readouterr().err
     assert cause in error
     assert 'secret' not in error
+    assert error.count('\n') == 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -38,6 +40,31 @@ def test_server_that_is_not_there_is_said(
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert 'refused' in error and 'secret' not in error
+
+
+@pytest.mark.parametrize(
+    ('library', 'url', 'extra'),
+    [
+        ('redis', 'redis://host/jobs', 'portalocker[redis]'),
+        ('psycopg', 'postgresql://host/db/jobs', 'portalocker[postgres]'),
+    ],
+)
+def test_missing_client_library_is_said(
+    library: str, url: str, extra: str
+) -> None:
+    code = (
+        f'import sys; sys.modules[{library!r}] = None\n'
+        f'from portalocker import __main__; __main__.main(["who", {url!r}])'
+    )
+    ended = subprocess.run(
+        [sys.executable, '-c', code],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert extra in ended.stderr
+    assert ended.stderr.count('\n') == 1
 
 
 def test_database_of_the_server_is_told_by_the_url(
