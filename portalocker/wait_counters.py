@@ -135,14 +135,14 @@ class _Cell:
     )
 
     def __init__(self) -> None:
-        self.active = 0
-        self.ended = [0] * _BUCKETS
-        self.nanoseconds = 0
-        self.longest = 0
-        self.timeouts = 0
-        self.cancelled = 0
-        self.errors = 0
-        self.contended = 0
+        self.active: int = 0
+        self.ended: list[int] = [0] * _BUCKETS
+        self.nanoseconds: int = 0
+        self.longest: int = 0
+        self.timeouts: int = 0
+        self.cancelled: int = 0
+        self.errors: int = 0
+        self.contended: int = 0
 
     def end(self, nanoseconds: int) -> None:
         """A wait of so many nanoseconds is over."""
@@ -366,8 +366,8 @@ class Phases:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.enter = _cell(name + '.enter')
-        self.region = _cell(name + '.region')
+        self.enter: _Cell = _cell(name + '.enter')
+        self.region: _Cell = _cell(name + '.region')
         self._exit = _cell(name + '.exit')
 
     def waits(self) -> None:
