@@ -364,15 +364,9 @@ def wait_for(waiter: HasPlan[Result], lock: Any, ticking: Ticking) -> Result:
     `pause`. Raises `AlreadyLocked` when they are over. Whatever is raised,
     nothing stays open and nobody waits behind us.
     """
-    phases_of = _listening.listener
-    if phases_of is None:
-        return follow(waiter.attempts(ticking), waiter.pause)
-    counted = phases_of(lock)
-    counted.waits()
-    try:
-        return follow(waiter.attempts(ticking), waiter.pause)
-    finally:  # no call: in `Waiting` a handler that raises loses the lock
-        counted.enter.active -= 1
+    return _listening.wait_counted(
+        lock, lambda: follow(waiter.attempts(ticking), waiter.pause)
+    )
 
 
 class Contender:

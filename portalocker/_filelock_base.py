@@ -273,15 +273,9 @@ class BaseFileLock(
         opened: os.stat_result,
         wish: _filelock_waiting.Wish,
     ) -> tuple[_signal_handlers.Kept, Any]:
-        phases_of = _listening.listener
-        if phases_of is None:
-            return self._wait_for(kept, opened, wish)
-        counted = phases_of(self)
-        counted.waits()
-        try:
-            return self._wait_for(kept, opened, wish)
-        finally:  # no call: in `Waiting` a handler that raises loses the lock
-            counted.enter.active -= 1
+        return _listening.wait_counted(
+            self, lambda: self._wait_for(kept, opened, wish)
+        )
 
     def _wait_for(
         self,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    Waited = TypeVar('Waited')
 
 # Gives what a lock is counted by, see `wait_counters.enable()`; None: nobody
 # listens. Read once for each call: another thread may switch it off
@@ -55,16 +58,14 @@ class Releasing:
         self._counted.leaves(self._began, self._region)
 
 
-class Waiting:
-    """A wait in line, told to whoever counts."""
-
-    __slots__ = ('_counted',)
-
-    def __init__(self, counted: Any) -> None:
-        self._counted = counted
-
-    def __enter__(self) -> None:
-        self._counted.waits()
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._counted.waits_no_more()
+def wait_counted(lock: Any, wait: Callable[[], Waited]) -> Waited:
+    """What `wait()` gives; whoever counts is told that `lock` waits."""
+    phases_of = listener
+    if phases_of is None:
+        return wait()
+    counted = phases_of(lock)
+    counted.waits()
+    try:
+        return wait()
+    finally:  # no call: a handler that raises in one would lose the lock
+        counted.enter.active -= 1

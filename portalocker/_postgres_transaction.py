@@ -148,11 +148,14 @@ def _steps(
     waited = None
     if timeout > 0:
         query = f'SELECT pg_catalog.pg_advisory_{end}'
-        with contextlib.ExitStack() as waiting:
-            if counted is not None:
-                waiting.enter_context(_listening.Waiting(counted))
+        if counted is not None:
+            counted.waits()
+        try:
             if (yield from _wait(query.encode(), key, name, timeout)):
                 return
+        finally:
+            if counted is not None:
+                counted.waits_no_more()
         waited = time.perf_counter() - started
     raise exceptions.AlreadyLocked(filename=str(name), waited=waited)
 

@@ -185,6 +185,10 @@ def unlock(file: types.FileArgument) -> None:
         locker.unlock(file)
 
 
+def _kind_of_locker() -> Any:
+    return LOCKER if isinstance(LOCKER, type) else type(LOCKER)
+
+
 # Users rebind `lock`
 _our_lock = lock
 
@@ -328,9 +332,6 @@ if sys.platform != 'win32':
             uses_flock() or _kind_of_locker() in (LockfLocker, OfdLocker)
         )
 
-    def _kind_of_locker() -> Any:
-        return LOCKER if isinstance(LOCKER, type) else type(LOCKER)
-
     def uses_flock() -> bool:
         """Whether `LOCKER` stands for flock: record locks leave it alone."""
         if LOCKER is _flock:
@@ -354,8 +355,8 @@ else:  # executed by tests/windows_on_linux
 
     def uses_ours() -> bool:
         """Whether what the system says becomes a `LockException` here."""
-        kind = LOCKER if isinstance(LOCKER, type) else type(LOCKER)
-        return lock is _our_lock and kind in (MsvcrtLocker, Win32Locker)
+        kinds = MsvcrtLocker, Win32Locker
+        return lock is _our_lock and _kind_of_locker() in kinds
 
     def uses_flock() -> bool:
         """Never: there is no flock."""
