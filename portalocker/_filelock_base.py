@@ -197,23 +197,29 @@ class BaseFileLock(
             return False
         return True
 
-    def _take(self, owner: Any, wish: _filelock_waiting.Wish | None) -> None:
-        """Take what this thread or task does not hold yet.
-
-        `wish` is None for what the lock was made with.
-        """
+    def _take(
+        self,
+        owner: Any,
+        wish: _filelock_waiting.Wish | None,
+        awaited: tuple[_signal_handlers.Kept, Any] | None = None,
+    ) -> None:
+        """Take what is not held yet; `awaited`, if a task waited for it."""
         is_logged = 'logging' in sys.modules and _filelock_waiting.is_logged()
-        if is_logged:
-            _filelock_waiting.log(_filelock_waiting.ATTEMPTING, self)
         hold, turn = self._hold, None
-        try:
-            fd, opened = self._first_try(
-                self._may_wait if wish is None else wish.may_wait
-            )
-        except exceptions.LockException as failure:
-            _filelock_waiting.raise_for(self, failure, wish)
-        if opened is not None:
-            kept, turn = self._wait_counted(fd, opened, wish or self._wish())
+        if awaited is None:
+            if is_logged:
+                _filelock_waiting.log(_filelock_waiting.ATTEMPTING, self)
+            try:
+                fd, opened = self._first_try(
+                    self._may_wait if wish is None else wish.may_wait
+                )
+            except exceptions.LockException as failure:
+                _filelock_waiting.raise_for(self, failure, wish)
+            if opened is not None:
+                wish = wish or self._wish()
+                awaited = self._wait_counted(fd, opened, wish)
+        if awaited is not None:
+            kept, turn = awaited
             fd, kept.fd = kept.fd, -1
         # No call until all is known: a signal handler may raise in each
         hold.fd = fd

@@ -45,23 +45,12 @@ if TYPE_CHECKING:
 class _FileLock(filelock.FileLock):
     """The blocking half, which never waits itself."""
 
-    # What was waited for, until it is taken
-    _awaited: tuple[_signal_handlers.Kept, Any] | None = None
-
-    def _first_try(self, may_wait: bool) -> tuple[Any, Any]:
-        if self._awaited is not None:
-            return self._awaited
-        return _acquisition.open_descriptor_and_try(self, may_wait)
-
     def _wait_counted(
         self,
         kept: _signal_handlers.Kept,
         opened: os.stat_result,
         wish: _filelock_waiting.Wish,
     ) -> tuple[_signal_handlers.Kept, Any]:
-        awaited, self._awaited = self._awaited, None
-        if awaited is not None:
-            return awaited
         contender = _acquisition.Contender(self, kept, opened, is_shared=False)
         raise _waiting.MustWait(
             contender, self._attempts(contender, wish, opened)
@@ -122,12 +111,7 @@ class _Attempt(_waiting.Attempt[None]):
         self._half._take(self._owner, wish)
 
     def finish(self, taken: tuple[_signal_handlers.Kept, Any]) -> None:
-        half = self._half
-        half._awaited = taken
-        try:
-            half._take(self._owner, self._wish)
-        finally:
-            half._awaited = None
+        self._half._take(self._owner, self._wish, taken)
 
     def new_hold(self) -> _hold.Hold | None:
         hold = self._half._hold

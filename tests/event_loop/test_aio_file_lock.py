@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +58,42 @@ def test_file_lock_of_threads_and_of_tasks_exclude_each_other(
         async with lock:
             with pytest.raises(filelock.Timeout):
                 filelock.FileLock(path).acquire(timeout=0)
+
+    run(main)
+
+
+def test_another_loop_does_not_get_what_this_one_waited_for(
+    path: pathlib.Path,
+    run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lock = aio.FileLock(path)
+    tried: list[bool] = []
+
+    async def one_try() -> bool:
+        return lock.try_acquire()
+
+    def try_in_another_loop() -> None:
+        monkeypatch.undo()
+        tried.append(run(one_try))
+
+    def take(*args: Any) -> None:
+        if len(args) > 2:  # what was waited for
+            thread = threading.Thread(target=try_in_another_loop)
+            thread.start()
+            thread.join()
+        lock._half.__class__._take(lock._half, *args)
+
+    async def main() -> None:
+        holder = filelock.FileLock(path)
+        holder.acquire()
+        monkeypatch.setattr(lock._half, '_take', take)
+        async with anyio.create_task_group() as group:
+            group.start_soon(lock.acquire)
+            await in_line(path, 1)
+            holder.release()
+        assert tried == [False]
+        assert not is_free(path)
 
     run(main)
 
