@@ -12,6 +12,7 @@ from . import (
     _redis_core,
     _redis_endpoint,
     _redis_mail,
+    _task_claimant,
     _warning,
     exceptions,
 )
@@ -38,6 +39,7 @@ class Claim:
     """One attempt to hold, in one session, and who wants to know of a loss."""
 
     __slots__ = (
+        'giver',
         *('__weakref__', '_wake', 'channels', 'company', 'counted', 'depth'),
         *('hid', 'hold', 'is_legacy', 'keys', 'lease', 'loss', 'on_lost'),
         *('is_published', 'rank', 'region', 'session', 'wants_interrupt'),
@@ -73,6 +75,8 @@ class Claim:
         # Ends our pause; guarded by the mutex of the session
         self._wake: Callable[[], object] | None = None
         self.depth = 1
+        # The thread, or task, that gives it back
+        self.giver: _task_claimant.AnyClaimant | None = None
         # Who counts it, and when it began, see `_listening`
         self.counted: Any = None
         self.region: int | None = None
@@ -112,6 +116,23 @@ class Claim:
         with self.session.mutex:
             self.is_published = self.is_held
             return self.is_published
+
+    def is_mine_to_give_back(self) -> bool:
+        """Whether the caller gives it back: the first who wants to does."""
+        me = _task_claimant.running_claimant()
+        with self.session.mutex:
+            if self.giver is None:
+                self.giver = me
+            return self.giver == me
+
+    def is_given_back_by_another(self) -> bool:
+        """Whether another thread or task, which lives, is about to do it."""
+        giver = self.giver
+        return (
+            giver is not None
+            and giver != _task_claimant.running_claimant()
+            and not _task_claimant.has_ended(giver)
+        )
 
     def prepare_pause(self, wake: Callable[[], object]) -> bool:
         """Have `wake` called when something happens; whether it still may."""

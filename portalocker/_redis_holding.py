@@ -143,17 +143,20 @@ class RedisHolding(_copies.StartsReleased):
         if claim is None:
             return None
         claim.depth -= 1
-        if claim.depth > 0:
-            return None
         # Two threads may release one object: only one gets it
-        taken = self._claims.pop(self._claimant(), None)
-        return taken if taken is claim else None
+        if claim.depth > 0 or not claim.is_mine_to_give_back():
+            return None
+        self._claims.pop(self._claimant(), None)
+        return claim
 
     def _let_go(self, claim: _redis_claims.Claim | None) -> None:
         """Nobody has it, though an exception came before it was given back."""
         if claim is None or not claim.hold.is_wanted:
             return
-        if claim not in self._claims.values():
+        if (
+            claim not in self._claims.values()
+            and not claim.is_given_back_by_another()
+        ):
             claim.session.forget(claim)
 
     @staticmethod

@@ -442,6 +442,29 @@ def test_another_thread_may_release(client: Any, channel: str) -> None:
         pass
 
 
+def test_who_comes_as_another_thread_releases_takes_nothing_from_it(
+    client: Any, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The object is free for the next one before the server is asked."""
+    lock = RedisLock(channel, client).acquire()
+    give_back = lock._give_back
+
+    def give_back_watched(claim: Any) -> None:
+        monkeypatch.undo()
+        with in_thread(lambda: lock.acquire(timeout=0)) as results:
+            eventually(lambda: results)
+        assert isinstance(results[0], exceptions.AlreadyLocked)
+        with in_thread(lock.release) as results:
+            eventually(lambda: results)
+        assert results == [None]
+        give_back(claim)
+
+    monkeypatch.setattr(lock, '_give_back', give_back_watched)
+    lock.release()
+    with RedisLock(channel, client):
+        pass
+
+
 def test_lock_that_nobody_refers_to_is_released(
     client: Any, channel: str
 ) -> None:
