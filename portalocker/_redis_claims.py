@@ -76,7 +76,7 @@ class Claim:
         self._wake: Callable[[], object] | None = None
         self.depth = 1
         # The thread, or task, that gives it back
-        self.giver: _task_claimant.AnyClaimant | None = None
+        self.giver: object = None
         # Who counts it, and when it began, see `_listening`
         self.counted: Any = None
         self.region: int | None = None
@@ -127,7 +127,7 @@ class Claim:
 
     def is_given_back_by_another(self) -> bool:
         """Whether another thread or task, which lives, is about to do it."""
-        giver = self.giver
+        giver: Any = self.giver
         return (
             giver is not None
             and giver != _task_claimant.running_claimant()
