@@ -110,7 +110,7 @@ def _holder_of(identity: tuple[Any, ...]) -> Any:
         if owner is None:
             continue
         if hold.fd < 0:
-            if identity == ('path', hold.path):
+            if identity == ('path', getattr(hold.fd, 'path', None)):
                 return owner
             continue
         try:

@@ -292,6 +292,9 @@ class BaseFileLock(
         """Take the lock when it is our turn; gives what the next waits for."""
         raise NotImplementedError
 
+    # Who holds what is at a path, as far as anybody knows
+    _holders_at: Any = staticmethod(_owner.holders_of)
+
     # Lets the system's lock go, or raises with the lock held
     _unlock: Any
     # Lets go what a signal handler kept us from unlocking

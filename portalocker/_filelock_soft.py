@@ -22,8 +22,21 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .holder import Holder
+
 # Markers that this process made and has not removed: token -> path
 _markers: dict[str, str] = {}
+
+
+class Made(int):
+    """A marker that we made, where a hold has its descriptor: less than 0.
+
+    It belongs to one hold. The object does not: as soon as the marker is
+    gone, another thread may hold through it.
+    """
+
+    token: str
+    path: str
 
 
 class SoftFileLock(BaseFileLock):
@@ -44,9 +57,6 @@ class SoftFileLock(BaseFileLock):
     False
     """
 
-    # The marker we made, while we hold it
-    _token: str | None = None
-
     def _set_up(self, lock_file: Any, options: dict[str, Any]) -> None:
         super()._set_up(lock_file, options)
         if self._on_acquired is not None:
@@ -54,18 +64,20 @@ class SoftFileLock(BaseFileLock):
 
     def _first_try(self, may_wait: bool) -> tuple[Any, Any]:
         self._path = _filelock_opening.absolute(self._lock_file)
-        self._hold.path = self._path
-        if self._try_to_make() is not None:
-            return -1, None
+        made = self._try_to_make()
+        if made is not None:
+            return made, None
         if may_wait:
             return _signal_handlers.Kept(), True
         raise self._contention()
 
-    def _try_to_make(self) -> str | None:
-        """Make the marker, if there is none; gives its token."""
+    def _try_to_make(self) -> Made | None:
+        """Make the marker, if there is none."""
         path, mode = self._path, self._mode
         _this_process.call_at_exit(_remove_all)
-        token = os.urandom(16).hex()
+        made = Made(-1)
+        made.path, made.token = path, os.urandom(16).hex()
+        token = made.token
         try:
             is_made = _soft_marker.make(path, mode, token)
         except FileNotFoundError:
@@ -77,19 +89,22 @@ class SoftFileLock(BaseFileLock):
             return None
         # No call from here on: a signal handler may raise in each
         _markers[token] = path
-        self._token = token
-        return token
+        return made
 
     def _contention(
         self, waited: float | None = None
     ) -> exceptions.AlreadyLocked:
-        marker = _soft_marker.read(self._path)
-        holder = None if marker is None else marker.holder
         return exceptions.AlreadyLocked(
             filename=self._path,
-            holders=() if holder is None else (holder,),
+            holders=self._holders_at(self._path),
             waited=waited,
         )
+
+    @staticmethod
+    def _holders_at(path: str) -> tuple[Holder, ...]:
+        marker = _soft_marker.read(path)
+        holder = None if marker is None else marker.holder
+        return () if holder is None else (holder,)
 
     def _wait_for(
         self,
@@ -106,46 +121,40 @@ class SoftFileLock(BaseFileLock):
         def pause(seconds: float) -> None:
             time.sleep(backoff.next_pause(seconds))
 
-        token = None
+        made = None
         try:
             for _ in patience.ticks(pause):
-                token = self._try_to_make()
-                if token is not None:
+                made = self._try_to_make()
+                if made is not None:
                     break
             patience.end()
         except BaseException:  # a signal handler, after we had the lock
             patience.end()
-            if token is not None:
-                self._take_away(token)
+            if made is not None:
+                _take_away(made)
             raise
-        if token is not None:
+        if made is not None:
+            kept.fd = made
             return kept, None
         failure = self._contention(time.perf_counter() - began)
         return _filelock_waiting.raise_for(self, failure, wish)
 
-    def _unlock(self, fd: int) -> None:
-        token = self._token
-        if token is None:
-            return
-        if not self._take_away(token):
+    def _unlock(self, made: Made) -> None:
+        try:
+            is_ours = _take_away(made)
+        except OSError as error:  # it is still there
+            raise exceptions.LockException(
+                *error.args, filename=made.path
+            ) from _signal_handlers.let_pass(error)
+        if not is_ours:
             raise exceptions.LockLost(
-                f'cannot rely on {self._path!r}: its marker was removed or '
+                f'cannot rely on {made.path!r}: its marker was removed or '
                 'replaced while the lock was held'
             )
 
-    def _drop(self, fd: int) -> None:  # what a handler cut off
-        with contextlib.suppress(OSError, exceptions.LockLost):
-            self._unlock(fd)
-
-    def _take_away(self, token: str) -> bool:
-        """Remove our marker; False where it is not there any more."""
-        # At the end of this process it is gone already
-        is_ours = token not in _markers or _soft_marker.remove(
-            self._path, token
-        )
-        self._token = None
-        _markers.pop(token, None)
-        return is_ours
+    def _drop(self, made: Made) -> None:  # what a handler cut off
+        with contextlib.suppress(OSError):
+            _take_away(made)
 
     @property
     def pid(self) -> int | None:
@@ -156,12 +165,11 @@ class SoftFileLock(BaseFileLock):
     @property
     def is_lock_held_by_us(self) -> bool:
         """Whether the lock file is the one this object made."""
-        token = self._token
-        marker = _soft_marker.read(_filelock_opening.absolute(self.lock_file))
-        # A forked child made nothing
-        if token not in _markers or marker is None:
+        made = self._hold.fd
+        if self._hold.owner is None or not isinstance(made, Made):
             return False
-        return marker.token == token
+        marker = _soft_marker.read(made.path)
+        return marker is not None and marker.token == made.token
 
     def break_lock(self) -> None:
         """Remove the lock file, whoever made it; for operators.
@@ -172,6 +180,15 @@ class SoftFileLock(BaseFileLock):
             os.unlink(_filelock_opening.absolute(self.lock_file))
         except FileNotFoundError:
             pass
+
+
+def _take_away(made: Made) -> bool:
+    """Remove a marker of ours; False where it is not there any more."""
+    token = made.token
+    # At the end of this process it is gone already
+    is_ours = token not in _markers or _soft_marker.remove(made.path, token)
+    _markers.pop(token, None)
+    return is_ours
 
 
 def _remove_all() -> None:

@@ -155,7 +155,7 @@ class Patience:
         import logging
 
         self._warn_at = None
-        holders = _owner.holders_of(self._lock._path)
+        holders = self._lock._holders_at(self._lock._path)
         logging.getLogger('filelock').warning(
             'Lock %s on %s is still not acquired after %g seconds, held by %s',
             id(self._lock),
@@ -208,7 +208,7 @@ def _timeout(
         return _filelock_errors.Timeout(lock.lock_file)
     holders = failure.holders
     if failure.waited is None and not holders:
-        holders = _owner.holders_of(lock._path)
+        holders = lock._holders_at(lock._path)
     for holder in holders[:1]:
         _owner.since_when(holder, lock._path)
     return _filelock_errors.Timeout(

@@ -33,19 +33,17 @@ class Hold:
         'fd',
         'is_logged',
         'owner',
-        'path',
         'region',
         'turn',
     )
 
     def __init__(self) -> None:
         self.owner: Any = None
+        #: below zero: what is held has none, and may say where it is
         self.fd = -1
         self.depth = 0
         # Closed when we let go, which wakes the next in line
         self.turn: Any = None
-        #: where the file is, for messages
-        self.path: Any = None
         self.is_logged = False
         #: where it is counted, None where nobody listened when it began
         self.counted: Any = None

@@ -65,6 +65,8 @@ class Marker:
             return False
         if self.pid is None or not self.birth or self.host != host_name():
             return False
+        if not self.token or not self.token.isalnum():  # it names a file
+            return False
         if self.birth.rpartition(' ')[0] != _world():
             return False
         try:
@@ -211,13 +213,12 @@ def _inherit(beside: str, path: str) -> bool:
     found = read(path)
     if found is None or not found.is_of_the_dead():
         return False
-    claim = f'{path}.{found.token}.claim'
-    try:
-        fd = _signal_handlers.open_kept(claim, _NEW)
-    except FileExistsError:
+    # A lock like this one: who dies with the claim is inherited from as well
+    claim = os.path.join(os.path.dirname(path), f'.{found.token}.claim')
+    token = os.urandom(16).hex()
+    if not make(claim, None, token):
         return False
     try:
-        os.close(fd)
         # Who claimed it before us may be done: then another one is there
         now = read(path)
         if now is None or now.text != found.text:
@@ -225,7 +226,7 @@ def _inherit(beside: str, path: str) -> bool:
         os.replace(beside, path)
         return True
     finally:
-        _remove(claim)
+        remove(claim, token)
 
 
 def remove(path: str, token: str) -> bool:

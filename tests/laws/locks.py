@@ -166,7 +166,7 @@ class LawfulSoftFileLock(LawfulOfThreads, filelock.SoftFileLock):
             return None
         known = self._marker
         if known is None or known.closed:
-            known = self._marker = Marker(self._token)
+            known = self._marker = Marker(self._hold.fd.token)
         return known
 
 

@@ -651,6 +651,25 @@ def test_soft_lock_that_was_broken_is_told_at_release(path) -> None:
     assert not lock.is_locked
 
 
+def test_soft_lock_that_cannot_be_removed_is_still_held(
+    path, monkeypatch
+) -> None:
+    def refuse(path: str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    lock = SoftFileLock(path)
+    lock.acquire()
+    monkeypatch.setattr(os, 'unlink', refuse)
+    with pytest.raises(OSError, match=os.strerror(errno.EROFS)) as caught:
+        lock.release()
+    assert caught.value.filename == path
+    assert lock.is_lock_held_by_us
+    assert lock.lock_counter == 1
+    monkeypatch.undo()
+    lock.release()
+    assert not os.path.exists(path)
+
+
 def test_child_leaves_the_soft_lock_of_its_parent_alone(path) -> None:
     lock = SoftFileLock(path)
 

@@ -131,6 +131,47 @@ def test_breaker_that_was_overtaken_breaks_nothing(
     faster.release()
 
 
+def test_place_of_a_breaker_that_died_is_taken(
+    path, of_the_dead, monkeypatch
+) -> None:
+    def die(*about: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    of_the_dead()
+    monkeypatch.setattr(os, 'replace', die)
+    for _ in range(3):  # each dies with the claim of the one before
+        pid = os.fork()
+        if pid == 0:
+            SoftFileLock(path).try_acquire()
+            os._exit(1)
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL
+    monkeypatch.undo()
+    with SoftFileLock(path, timeout=0):
+        assert not SoftFileLock(path).try_acquire()
+    directory = pathlib.Path(path).parent
+    for left in directory.iterdir():  # what the dead wrote beside
+        assert left.name.count('.') in (1, 3), left
+        left.unlink()
+
+
+def test_lock_with_the_longest_name_is_inherited(path, of_the_dead) -> None:
+    path += 'x' * (222 - len(os.path.basename(path)))
+    pid = os.fork()
+    if pid == 0:
+        SoftFileLock(path).acquire()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    with SoftFileLock(path, timeout=0):
+        pass
+
+
+def test_token_that_leads_elsewhere_names_nothing(path, of_the_dead) -> None:
+    of_the_dead()
+    rewrite(path, 2, 'x/../elsewhere')
+    assert not SoftFileLock(path).try_acquire()
+
+
 def test_file_system_without_links_will_do(
     path, of_the_dead, monkeypatch
 ) -> None:
