@@ -71,6 +71,18 @@ def stress(session: nox.Session) -> None:
 
 
 @nox.session
+def noise(session: nox.Session) -> None:
+    """Run the tests while threads pause at random lines of the package."""
+    session.install('-e', '.[tests]')
+    rooms = ['laws', 'server_laws', 'event_loop', 'modules', 'pysync']
+    session.run(
+        *('python', '-m', 'pytest', '-n', '2', '-p', 'noise'),
+        *(session.posargs or [f'tests/{room}' for room in rooms]),
+        env={'PYTHONPATH': 'tests'},
+    )
+
+
+@nox.session
 def windows(session: nox.Session) -> None:
     """Run the Windows tests with the command in WINDOWS_PYTHON.
 
