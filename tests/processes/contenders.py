@@ -79,12 +79,18 @@ class Contender:
     """A process that acquires the lock at `path` and holds it until told.
 
     Nothing but a wake-up ends its wait before LONG: its check interval is an
-    hour.
+    hour. `around` is a command that runs it in another place.
     """
 
-    def __init__(self, path: object, prepare: str = '') -> None:
+    def __init__(
+        self,
+        path: object,
+        prepare: str = '',
+        around: tuple[str, ...] = (),
+    ) -> None:
+        program = [sys.executable, '-P', '-c', _PROGRAM, str(path), prepare]
         self.process = subprocess.Popen(
-            [sys.executable, '-P', '-c', _PROGRAM, str(path), prepare],
+            [*around, *program],
             env={**os.environ, 'PYTHONPATH': _ROOT},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import sys
+import tempfile
 
 import pytest
 from package_source import ROOT, imports, modules, parsed, run_bare
@@ -74,7 +75,25 @@ def test_use_of_a_lock_loads_nothing_dear(code: str) -> None:
         for ancestor in _with_ancestors(name)
         if ancestor in TOO_DEAR
     }
+    if not _mount_is_listed(tempfile.gettempdir()):
+        # a chroot that is no mount point: only fstatfs knows the file system
+        dear = {name for name in dear if name.split('.')[0] != 'ctypes'}
     assert not dear, f'a Lock loads {sorted(dear)}'
+
+
+def _mount_is_listed(directory: str) -> bool:
+    if sys.platform != 'linux':
+        return True
+    fd = os.open(directory, os.O_RDONLY)
+    try:
+        with open(f'/proc/self/fdinfo/{fd}') as lines:
+            [mount] = [
+                line.split()[1] for line in lines if line.startswith('mnt_id:')
+            ]
+    finally:
+        os.close(fd)
+    with open('/proc/self/mountinfo') as mounts:
+        return mount in [line.split()[0] for line in mounts]
 
 
 def test_bare_lock_and_unlock_load_no_lock_objects() -> None:
