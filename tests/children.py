@@ -52,6 +52,15 @@ def become_nobody() -> None:
         os.setuid(NOBODY)
 
 
+def stop(process: subprocess.Popen[Any]) -> None:
+    """Stop it, and wait until it stands still.
+
+    A signal is on its way when `kill` returns; other threads still run.
+    """
+    process.send_signal(signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)
+
+
 @contextlib.contextmanager
 def program(code: str, *words: object) -> Iterator[subprocess.Popen[str]]:
     """A Python program that has said 'in', until the block is left.

@@ -7,7 +7,6 @@ import errno
 import json
 import logging
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ import types
 from collections.abc import Iterator
 
 import pytest
-from children import in_child
+from children import in_child, stop
 
 from portalocker import __main__, wait_counters
 from portalocker.exporters import log, torch_monitor, view
@@ -250,9 +249,11 @@ def showing(*names: str) -> Iterator[subprocess.Popen[str]]:
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == 'shown\n'
-        yield process
-        process.kill()
+        try:
+            assert process.stdout.readline() == 'shown\n'
+            yield process
+        finally:
+            process.kill()
 
 
 def counters(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -291,7 +292,7 @@ def test_command_asks_all_processes_but_the_dead() -> None:
 def test_process_that_stands_still_is_told(monkeypatch, capsys) -> None:
     monkeypatch.setattr(view, '_LISTEN_SECONDS', 0.05)
     with showing('a') as process:
-        process.send_signal(signal.SIGSTOP)
+        stop(process)
         with pytest.raises(SystemExit) as ended:
             __main__.main(['counters'])
     assert ended.value.code == 2

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 
+import children
+
 import portalocker
 
 LONG = 20.0  # seconds, reached by a failure only
@@ -125,8 +127,7 @@ class Contender:
 
     def stop(self) -> None:
         """Stop it; it does nothing more until `resume()`."""
-        self.process.send_signal(signal.SIGSTOP)
-        os.waitpid(self.pid, os.WUNTRACED)
+        children.stop(self.process)
 
     def resume(self) -> None:
         """Let it go on where it was stopped."""

@@ -52,9 +52,15 @@ class Line:
         self.fds.append(os.open(self.path, flags))
         return self.fds[-1]
 
-    def take(self, arrival: int, flags: int = os.O_RDWR) -> Ticket:
+    def take(
+        self,
+        arrival: int,
+        flags: int = os.O_RDWR,
+        *,
+        is_shared: bool = False,
+    ) -> Ticket:
         fd = self.open(flags)
-        ticket = take_ticket(fd, os.fstat(fd), arrival)
+        ticket = take_ticket(fd, os.fstat(fd), arrival, is_shared=is_shared)
         assert ticket is not None
         self.tickets.append(ticket)
         return ticket
@@ -99,6 +105,52 @@ def test_only_others_are_seen_to_wait(line: Line) -> None:
     assert not _wakeup_queue.somebody_waits(line.fds[1])
     ticket.drop()
     assert not _wakeup_queue.somebody_waits(newcomer)
+
+
+@pytest.mark.parametrize('arrival', [0, 7])
+def test_a_reader_that_asks_sees_writers_only(
+    arrival: int, line: Line
+) -> None:
+    newcomer = line.open()
+    assert not _wakeup_queue.some_writer_waits(newcomer)
+    line.take(arrival + 1, is_shared=True)
+    assert _wakeup_queue.somebody_waits(newcomer)
+    assert not _wakeup_queue.some_writer_waits(newcomer)
+    writer = line.take(arrival)
+    assert _wakeup_queue.some_writer_waits(newcomer)
+    writer.drop()
+    assert not _wakeup_queue.some_writer_waits(newcomer)
+
+
+def test_a_reader_in_line_sees_the_writers_before_it_only(line: Line) -> None:
+    newcomer = line.open()
+
+    def waits(before: int) -> bool:
+        return _wakeup_queue.some_writer_waits(newcomer, BASE + before)
+
+    assert not waits(before=0)
+    line.take(10, is_shared=True)
+    line.take(20)
+    assert not waits(before=0)
+    assert not waits(before=10)
+    assert not waits(before=20)
+    assert waits(before=21)
+    assert waits(before=30)
+    writer = line.take(0)
+    assert not waits(before=0)
+    assert waits(before=1)
+    assert _wakeup_queue.somebody_waits(newcomer)
+    writer.drop()
+    assert not waits(before=1)
+
+
+def test_the_ticket_of_the_first_moment_is_seen(line: Line) -> None:
+    newcomer = line.open()
+    first = line.take(0)
+    assert _wakeup_queue.somebody_waits(newcomer)
+    later = line.take(5)
+    assert later.first_ahead() == first.number
+    assert later.follow()
 
 
 def test_tickets_and_flock_do_not_see_each_other(line: Line) -> None:
@@ -230,18 +282,46 @@ def test_a_record_lock_over_the_whole_file_is_nobody_in_line(
     with children.record_locker(path, words):
         fd = line.open()
         assert not _wakeup_queue.somebody_waits(fd)
+        assert not _wakeup_queue.some_writer_waits(fd)
         assert take_ticket(fd, os.fstat(fd), 7) is None
     ticket = line.take(7)
     assert not ticket.follow()
 
 
-def test_a_ticket_hidden_by_a_record_lock_does_not_stop_us(
+def test_a_reader_does_not_follow_a_record_lock_over_the_whole_file(
+    line: Line, path: pathlib.Path
+) -> None:
+    with children.record_locker(path, 'fcntl.LOCK_SH'):
+        reader = line.take(7, is_shared=True)
+        assert reader.first_ahead() is None
+        assert not reader.follow()
+
+
+def test_a_record_lock_beside_the_tickets_does_not_stop_us(
     line: Line, path: pathlib.Path
 ) -> None:
     ticket = line.take(7)
-    # a record lock may come later, around the tickets that are there
     with children.record_locker(path, 'fcntl.LOCK_EX, 100, 0'):
         assert not ticket.follow()
+
+
+def test_one_that_leaves_while_it_is_looked_for_is_before_nobody(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = line.take(1), line.take(10**15)
+    real = _wakeup_queue._ticket_between
+
+    def found_too_late(fd: int, start: int, end: int) -> int | None:
+        found = real(fd, start, end)
+        if found is not None:
+            first.drop()
+            first.wake_successors()
+        return found
+
+    monkeypatch.setattr(_wakeup_queue, '_ticket_between', found_too_late)
+    assert second.follow()  # it was there when it was found
+    assert second.predecessor is None
+    assert not second.follow()
 
 
 # where sockets are missing
@@ -336,6 +416,16 @@ def test_dropping_a_ticket_of_a_closed_file_does_nothing(
     ticket = line.take(1)
     os.close(line.fds.pop())
     ticket.drop()
+    ticket._fd = -1  # as a closed file object has it
+    ticket.drop()
+
+
+def test_who_stops_following_has_no_predecessor(line: Line) -> None:
+    _, second = line.take(1), line.take(2)
+    assert second.follow()
+    second.stop_following()
+    assert second.predecessor is None
+    assert second.follow()
 
 
 def test_closing_a_ticket_twice_does_nothing(line: Line) -> None:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import children
 import pytest
 from servers import redis_server
 from servers.proxy import BOTH, CLIENT, SERVER, Proxy
@@ -122,7 +123,7 @@ class TestHolder:
             assert process.stdin is not None
             assert process.stdout is not None
             token = int(process.stdout.readline())
-            process.send_signal(signal.SIGSTOP)
+            children.stop(process)
             lock.acquire(timeout=LONG)
             assert lock.token > token, 'the resource can tell them apart'
             process.stdin.write('\n')
@@ -410,7 +411,7 @@ class TestWaiter:
         process = start_waiter(server, channel, lease=LEASE)
         try:
             eventually(lock.waiters)
-            process.send_signal(signal.SIGSTOP)
+            children.stop(process)
             lock.release()
             assert lock.holders()[0].pid == process.pid, 'it has the grant'
             lock.acquire(timeout=LONG)

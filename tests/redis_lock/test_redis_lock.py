@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import children
 import pytest
 from servers import redis_server
 from states import wait_until as eventually
@@ -807,8 +808,7 @@ def test_stopped_holder_does_not_answer_and_loses_the_lock(
 ) -> None:
     lock = RedisLock(channel, client, unavailable_timeout=0.05)
     with holding_process(server, channel) as process:
-        process.send_signal(signal.SIGSTOP)
-        os.waitpid(process.pid, os.WUNTRACED)  # until it stands still
+        children.stop(process)
         assert lock.check_or_kill_lock(client) is None
         with lock:
             pass

@@ -19,6 +19,8 @@ import tempfile
 import time
 from typing import Self
 
+import children
+
 from servers.parent import die_with_parent
 from servers.ports import free_port
 
@@ -107,7 +109,7 @@ class RedisServer:
     def stop(self) -> None:
         """SIGSTOP: it hangs."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
+        children.stop(self._process)
 
     def go_on(self) -> None:
         """SIGCONT."""
