@@ -369,6 +369,72 @@ def test_an_event_wakes_whoever_watches_and_nobody_else(
     instance.forget(interest)
 
 
+@pytest.mark.parametrize('happens', ['unlink', 'rename', 'read', 'write'])
+def test_what_may_free_the_path_or_the_file_wakes(
+    happens: str, instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    interest = Interest()
+    with open(paths[0]) as fh:
+        instance.watch_open_file(interest, fh.fileno())
+        if happens == 'unlink':
+            paths[0].unlink()
+        elif happens == 'rename':
+            paths[0].rename(f'{paths[0]}.moved')
+        else:
+            mode = os.O_RDONLY if happens == 'read' else os.O_WRONLY
+            os.close(os.open(paths[0], mode))
+        instance.drain()
+        assert interest.is_woken
+    instance.forget(interest)
+
+
+def test_who_is_told_that_there_is_something_may_leave_it_unread(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    interest = Interest()
+    instance.watch_path(interest, os.fsencode(paths[0]))
+    close_one(paths[0])
+    assert instance.leave_unread()
+    assert not interest.is_woken
+    instance.drain_unread()  # before somebody sleeps
+    assert interest.is_woken
+    interest.is_woken = False
+    close_one(paths[0])
+    instance.drain_unread()  # nothing was left: it does not look
+    assert not interest.is_woken
+    assert instance.leave_unread()
+    assert instance.wait(interest, LONG)
+    instance.forget(interest)
+
+
+def test_nothing_is_left_unread_to_one_that_sleeps(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    sleeper = Sleeper(instance, paths[0])
+    wait_until(lambda: instance._parked)
+    assert not instance.leave_unread()
+    close_one(paths[0])
+    assert sleeper.finish() is True
+
+
+def test_who_parks_without_end_can_be_woken() -> None:
+    interest = Interest()
+    interest.unpark()
+    interest.unpark()  # it goes on already
+    interest.park(float('inf'))
+
+
+def test_an_instance_that_is_closed_is_silent(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    interest = Interest()
+    closed = Instance()
+    closed.watch_path(interest, os.fsencode(paths[0]))
+    closed.close()
+    closed.drain()
+    assert not closed.wait(interest, LONG)
+
+
 def test_whoever_does_not_park_is_called(
     instance: Instance, paths: list[pathlib.Path]
 ) -> None:
@@ -427,10 +493,39 @@ def test_a_watch_that_others_need_stays(
     for interest in (first, second):
         instance.watch_path(interest, os.fsencode(paths[0]))
     instance.forget(first)
+    assert not first.watches
+    assert not instance._idle
     close_one(paths[0])
-    assert instance.wait(second, LONG)
+    instance.drain()
+    assert second.is_woken
     assert not first.is_woken
     instance.forget(second)
+
+
+def test_a_watch_that_is_used_again_is_not_idle(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    idle = Interest()
+    instance.watch_path(idle, os.fsencode(paths[0]))
+    instance.forget(idle)
+    assert len(instance._idle) == 1
+    used = Interest()
+    instance.watch_path(used, os.fsencode(paths[0]))
+    assert not instance._idle
+    instance.forget(used)
+
+
+def test_one_that_was_interrupted_before_it_was_entered_is_forgotten(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    other, interest = Interest(), Interest()
+    instance.watch_path(other, os.fsencode(paths[0]))
+    interest.watches.extend(other.watches)
+    instance.forget(interest)
+    close_one(paths[0])
+    instance.drain()
+    assert other.is_woken
+    instance.forget(other)
 
 
 def test_the_watch_of_a_file_that_is_gone_is_forgotten(
@@ -597,13 +692,21 @@ def test_a_place_that_is_interrupted_as_it_is_taken_leaves_nothing(
     assert _after_fork.waiting == waiting
 
 
+@pytest.mark.parametrize(
+    ('is_parked', 'leads'), [(True, True), (True, False), (False, True)]
+)
 def test_an_interest_that_did_not_step_down_is_forgotten_with_its_watch(
-    instance: Instance, paths: list[pathlib.Path]
+    is_parked: bool,
+    leads: bool,
+    instance: Instance,
+    paths: list[pathlib.Path],
 ) -> None:
     interest = Interest()
     instance.watch_path(interest, os.fsencode(paths[0]))
-    instance._parked[interest] = None
-    instance._leader = interest
+    if is_parked:
+        instance._parked[interest] = None
+    if leads:
+        instance._leader = interest
     instance.forget(interest)
     assert instance._leader is None
     assert not instance._parked
