@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from states import is_locked
 
 from portalocker import (
     AlreadyLocked,
@@ -42,24 +43,12 @@ def folder(
     assert not list(place.iterdir())
 
 
-def is_free(path: Any) -> bool:
-    """Whether a program that removes what is old would take it."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(fd)
-    return True
-
-
 @pytest.mark.parametrize('lock', LOCKS)
 def test_it_is_locked_until_it_is_gone(lock: Any) -> None:
     directory = tempfile.TemporaryDirectory(lock=lock)
     assert os.path.samestat(os.fstat(directory.fd), os.stat(directory.name))
     assert not os.get_inheritable(directory.fd)
-    assert not is_free(directory.name)
+    assert is_locked(directory.name)
     assert _living_directory.seize_dead(directory.name) is None
     fd = directory.fd
     directory.cleanup()
@@ -98,9 +87,9 @@ def test_a_lock_that_is_none_is_refused(lock: Any) -> None:
 def test_what_is_not_deleted_is_not_marked() -> None:
     directory = tempfile.TemporaryDirectory(lock=True, delete=False)
     with directory as name:
-        assert not is_free(name)
+        assert is_locked(name)
         assert stat.S_IMODE(os.stat(name).st_mode) == 0o700
-    assert is_free(name)
+    assert not is_locked(name)
     assert _living_directory.seize_dead(name) is None
     directory.cleanup()
 
@@ -109,7 +98,7 @@ def test_what_is_not_deleted_is_not_marked() -> None:
 def test_what_is_kept_is_neither_locked_nor_marked(lock: Any) -> None:
     directory = tempfile.TemporaryDirectory(lock=lock)
     name = directory.keep()
-    assert is_free(name)
+    assert not is_locked(name)
     assert stat.S_IMODE(os.stat(name).st_mode) == 0o700
     assert _living_directory.seize_dead(name) is None
     os.rmdir(name)
@@ -120,7 +109,7 @@ def test_what_persists_is_neither_locked_nor_marked(
 ) -> None:
     target = tmp_path / 'final'
     tempfile.TemporaryDirectory(lock=True).persist(target)
-    assert is_free(target)
+    assert not is_locked(target)
     assert stat.S_IMODE(os.stat(target).st_mode) == 0o700
 
 
@@ -199,10 +188,10 @@ def test_a_child_keeps_it_alive() -> None:
     name = directory.name
     os.close(directory.fd)
     directory._finalizer.fd = None
-    assert not is_free(name)
+    assert is_locked(name)
     os.close(writer)
     os.waitpid(pid, 0)
-    assert is_free(name)
+    assert not is_locked(name)
     directory.cleanup()
 
 
@@ -215,9 +204,9 @@ def test_a_descriptor_that_is_passed_on_keeps_it_alive() -> None:
     )
     os.close(directory.fd)
     directory._finalizer.fd = None
-    assert not is_free(directory.name)
+    assert is_locked(directory.name)
     child.communicate()
-    assert is_free(directory.name)
+    assert not is_locked(directory.name)
     directory.cleanup()
 
 
@@ -250,7 +239,7 @@ def test_one_that_was_taken_for_dead_is_made_again(
             directory = tempfile.TemporaryDirectory(lock=True)
         assert taken
         assert directory.name not in taken
-        assert not is_free(directory.name)
+        assert is_locked(directory.name)
         directory.cleanup()
 
 
@@ -321,18 +310,18 @@ def test_a_pinned_directory_is_spared_until_the_last_pin_goes(
     place.mkdir()
     with tempfile.pin(place) as first:
         second = tempfile.pin(os.fsencode(str(place)))
-        assert not is_free(place)
+        assert is_locked(place)
         assert os.path.samestat(os.fstat(first.fd), place.stat())
-    assert not is_free(place)
+    assert is_locked(place)
     second.close()
     second.close()
-    assert is_free(place)
+    assert not is_locked(place)
     place.rmdir()
 
 
 def test_a_pin_that_nobody_has_lets_go(folder: pathlib.Path) -> None:
     tempfile.pin(folder)
-    assert is_free(folder)
+    assert not is_locked(folder)
 
 
 def test_a_shared_lock_can_be_joined_and_an_exclusive_one_not() -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+import children
 import pytest
 from states import wait_until
 
@@ -33,7 +34,7 @@ fh = open(sys.argv[1], 'r+')
 def record(kind, start, length=1):
     return struct.pack('hhqqi4x', kind, 0, start, length, 0)
 """
-READY = "\nprint('ready', flush=True)\nsys.stdin.read()\n"
+READY = "\nprint('in', flush=True)\nsys.stdin.read()\n"
 
 FLOCK = 'fcntl.flock(fh, fcntl.LOCK_EX)'
 FLOCK_SHARED = 'fcntl.flock(fh, fcntl.LOCK_SH)'
@@ -51,18 +52,8 @@ def path(tmp_path: pathlib.Path) -> str:
 @contextlib.contextmanager
 def process(action: str, path: str, *words: str) -> Iterator[int]:
     """A process that has done `action`; it ends with the block."""
-    with subprocess.Popen(
-        [sys.executable, '-c', START + action + READY, path, *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as child:
-        assert child.stdin is not None
-        assert child.stdout is not None
-        assert child.stdout.readline() == 'ready\n'
+    with children.program(START + action + READY, path, *words) as child:
         yield child.pid
-        child.stdin.close()
-        child.stdout.read()
 
 
 @contextlib.contextmanager

@@ -45,13 +45,6 @@ SHORT = 0.05
 
 
 @pytest.fixture
-def path(tmp_path: pathlib.Path) -> pathlib.Path:
-    path = tmp_path / 'file.lock'
-    path.touch()
-    return path
-
-
-@pytest.fixture
 def fresh_rooms(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was learned about file systems is forgotten."""
     monkeypatch.setattr(_wakeup_filesystem, '_locality', {})

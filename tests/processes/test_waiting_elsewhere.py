@@ -99,13 +99,6 @@ def forbidding(
     )
 
 
-@pytest.fixture
-def path(tmp_path: pathlib.Path) -> pathlib.Path:
-    path = tmp_path / 'file.lock'
-    path.touch()
-    return path
-
-
 @contextlib.contextmanager
 def held(path: pathlib.Path) -> Iterator[portalocker.Lock]:
     lock = portalocker.Lock(path)

@@ -313,6 +313,52 @@ def test_what_happened_before_we_watched_wakes_nobody(
     instance.forget(second)
 
 
+def test_a_wake_up_on_the_way_to_sleep_is_not_lost(
+    instance: Instance,
+    paths: list[pathlib.Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interest = Interest()
+    real = instance._mutex
+
+    class Overtaken:
+        """Another thread reads the instance just before we lock it."""
+
+        def __enter__(self) -> None:
+            real.acquire()
+            interest.is_woken = True
+
+        def __exit__(self, *exc_info: object) -> None:
+            real.release()
+
+    monkeypatch.setattr(instance, '_mutex', Overtaken())
+    monkeypatch.setattr(
+        _wakeup_poll,
+        'wait_readable',
+        lambda *_: pytest.fail('it sleeps although it was woken'),
+    )
+    assert instance.wait(interest, LONG)
+
+
+def test_one_that_is_woken_may_forget_others(
+    instance: Instance, paths: list[pathlib.Path]
+) -> None:
+    woken: list[int] = []
+
+    def on_wake(n: int) -> None:
+        woken.append(n)
+        instance.forget(interests[0])
+
+    interests = [Interest(lambda n=n: on_wake(n)) for n in range(3)]  # type: ignore[misc]
+    for interest in interests:
+        instance.watch_path(interest, os.fsencode(paths[0]))
+    close_one(paths[0])
+    instance.drain()
+    assert woken == [0, 1, 2]
+    for interest in interests:
+        instance.forget(interest)
+
+
 def test_paths_can_be_watched_too(
     instance: Instance, paths: list[pathlib.Path]
 ) -> None:
@@ -404,6 +450,12 @@ def test_who_is_told_that_there_is_something_may_leave_it_unread(
     assert not interest.is_woken
     assert instance.leave_unread()
     assert instance.wait(interest, LONG)
+    interest.is_woken = False
+    close_one(paths[0])
+    assert instance.wait(interest, LONG)  # it sleeps alone: unread again
+    assert not interest.is_woken
+    instance.drain_unread()
+    assert interest.is_woken
     instance.forget(interest)
 
 

@@ -33,13 +33,6 @@ if sys.platform != 'linux':
 BASE = constants.TICKET_BASE
 
 
-@pytest.fixture
-def path(tmp_path: pathlib.Path) -> pathlib.Path:
-    path = tmp_path / 'file.lock'
-    path.touch()
-    return path
-
-
 class Line:
     """Waiters for one file, each with a descriptor of its own."""
 
