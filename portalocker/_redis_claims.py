@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: seconds without a claim after which a session is closed
 IDLE_SECONDS = 30.0
+#: seconds for which a question whose answer nobody has is taken back
+AGAIN_SECONDS = 10.0
 # Between two looks at the clock; the longest is what the usual lease needs
 LONGEST_TICK = 0.6
 SHORTEST_TICK = 0.005
@@ -35,14 +37,28 @@ class SessionEnded(Exception):
     """The session is over: nothing can be held in it any more."""
 
 
+class ChannelVisit:
+    """Our stay on the channel of a lock."""
+
+    __slots__ = ('is_confirmed', 'used')
+
+    def __init__(self) -> None:
+        #: the server has us among its subscribers
+        self.is_confirmed = False
+        #: when it was needed last
+        self.used = 0.0
+
+
 class Claim:
     """One attempt to hold, in one session, and who wants to know of a loss."""
 
     __slots__ = (
         'giver',
         *('__weakref__', '_wake', 'channels', 'company', 'counted', 'depth'),
-        *('hid', 'hold', 'is_legacy', 'keys', 'lease', 'loss', 'on_lost'),
-        *('is_published', 'rank', 'region', 'session', 'wants_interrupt'),
+        *('hid', 'hold', 'is_asking', 'is_legacy', 'keys', 'lease', 'loss'),
+        *('on_lost',),
+        *('is_published', 'rank', 'refusal', 'region', 'session'),
+        *('unheard', 'wants_interrupt'),
     )
 
     def __init__(
@@ -69,7 +85,13 @@ class Claim:
         self.is_legacy = False
         # How many are subscribed beside us; None: not known
         self.company: int | None = 0
+        # How many subscriptions the server has not confirmed yet, and what
+        # it said where it refused one; guarded by the mutex of the session
+        self.unheard = 0
+        self.refusal: str | None = None
         self.loss: exceptions.LockLostError | None = None
+        # The server may still be going to read what we asked
+        self.is_asking = False
         # How many are before us in line
         self.rank = 0
         # Ends our pause; guarded by the mutex of the session
@@ -138,9 +160,10 @@ class Claim:
         """Have `wake` called when something happens; whether it still may."""
         with self.session.mutex:
             self._wake = wake
-            return self.hold.is_undecided or (
-                self.company is None and self.hold.is_wanted
-            )
+            if self.hold.is_undecided:
+                return True
+            is_known = self.company is not None and not self.unheard
+            return self.hold.is_wanted and not is_known
 
     def wake_up(self) -> None:
         """End the pause, if there is one; the mutex is held."""
@@ -187,11 +210,15 @@ class ClaimCarrier(_redis_mail.RedisMail):
         self.needs_look = False
         #: our own channels; True once the server confirmed
         self.own_channels: dict[str, bool] = {}
-        #: channels of locks -> when they were needed last
-        self.channels: dict[str, float] = {}
+        #: channels of locks; guarded by the mutex
+        self.channels: dict[str, ChannelVisit] = {}
         #: nonce -> who waits for a pong
         self.pongs: dict[str, Callable[[], object]] = {}
         self._losses: collections.deque[Claim] = collections.deque()
+        # Holds that nobody wants: when to say it again, and how long
+        self._given_back: collections.deque[
+            tuple[float, float, tuple[bytes, ...], str]
+        ] = collections.deque()
         # The reader is gone: whoever notes a loss tells it
         self._has_ended = False
         self._hid_number = 0
@@ -219,6 +246,14 @@ class ClaimCarrier(_redis_mail.RedisMail):
         self.cause = self.cause or cause
         self.is_over = True
         self.attend()
+
+    def close_unless_holding(self, claim: Claim) -> None:
+        """It does not answer this one: end it, if nobody else has a hold."""
+        if not any(
+            other.is_held and other is not claim
+            for other in self.living_claims()
+        ):
+            self.close('the server does not answer')
 
     def next_hid(self) -> str:
         """An id that no other hold ever had."""
@@ -254,12 +289,27 @@ class ClaimCarrier(_redis_mail.RedisMail):
         """Give back what the server may have given; never waits."""
         self.drop(claim)
         if claim.hold.leave() and not self.is_over and self.pid == os.getpid():
-            self.post_script(
-                self.dialect.release,
-                claim.keys,
-                [claim.hid],
-                _redis_mail.ignore_answer,
-            )
+            self._give_back(claim.keys, claim.hid)
+            if claim.is_asking:
+                due = _redis_core.now() + LONGEST_TICK
+                until = due + AGAIN_SECONDS
+                self._given_back.append((due, until, claim.keys, claim.hid))
+
+    def _give_back(self, keys: tuple[bytes, ...], hid: str) -> None:
+        self.post_script(
+            *(self.dialect.release, keys, [hid]),
+            _redis_mail.ignore_answer,
+        )
+
+    def give_back_again(self, moment: float) -> None:
+        """What was asked over another connection may arrive after all."""
+        for _ in range(len(self._given_back)):
+            due, until, keys, hid = self._given_back.popleft()
+            if moment >= due:
+                self._give_back(keys, hid)
+                due = moment + LONGEST_TICK
+            if due < until:
+                self._given_back.append((due, until, keys, hid))
 
     def note_loss(self, claim: Claim) -> None:
         """A claim was lost; the reader shall tell, once."""

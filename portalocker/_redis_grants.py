@@ -36,6 +36,13 @@ def can_look(sock: socket.socket) -> bool:
     return hasattr(_kernel, 'epoll') and not hasattr(sock, 'pending')
 
 
+class _Look:
+    """One caller that looks."""
+
+    def __init__(self) -> None:
+        self.thread = _thread.get_ident()
+
+
 class GrantWatch(_redis_turns.UsedByOne):
     """The place of the one caller that looks at a session's socket."""
 
@@ -60,7 +67,7 @@ class GrantWatch(_redis_turns.UsedByOne):
 
         Otherwise somebody else looks, or something else has come.
         """
-        me = object()
+        me = _Look()
         try:
             if not self.take(me):
                 return False
@@ -72,11 +79,21 @@ class GrantWatch(_redis_turns.UsedByOne):
         finally:
             if self.is_taken_by(me):
                 try:
-                    self.arrivals.register(self._socket, _kernel.EPOLLIN)
-                except (OSError, ValueError):  # closed, or a forked child
-                    pass
+                    self._leave_to_thread()
                 finally:
                     self.give_back(me)
+
+    def yield_to_thread(self) -> None:
+        """Have the thread read while we wait, in a handler, in a look."""
+        look = self._users.get(None)
+        if isinstance(look, _Look) and look.thread == _thread.get_ident():
+            self._leave_to_thread()
+
+    def _leave_to_thread(self) -> None:
+        try:
+            self.arrivals.register(self._socket, _kernel.EPOLLIN)
+        except (OSError, ValueError):  # it is, closed, or a forked child
+            pass
 
     def _look(self, claim: _redis_claims.Claim, deadline: float) -> bool:
         reader = _thread.get_ident()

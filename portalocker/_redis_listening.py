@@ -5,6 +5,7 @@ Whatever reads and writes (a thread, an event loop) is in a subclass.
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 
@@ -47,6 +48,7 @@ class SessionListener(_redis_claims.ClaimCarrier):
             elif claim.hold.is_overdue(moment):
                 claim.happened(claim.hold.age, moment)
         self._beat(due, moment)
+        self.give_back_again(moment)
         self.tick_seconds = pause
         return min(pause, self._leave_channels(moment))
 
@@ -86,14 +88,46 @@ class SessionListener(_redis_claims.ClaimCarrier):
     # Channels of locks: old-style pings come there
 
     def visit_channels(self, claim: _redis_claims.Claim) -> None:
-        """Listen on the channels of a lock, at least while it is held."""
+        """Listen on the channels of a lock, at least while it is held.
+
+        The claim is woken when the server has confirmed what is `unheard`.
+        """
         if claim.is_legacy:
             return
-        moment = _redis_core.now()
-        for channel in claim.channels:
-            if channel not in self.channels:
-                self.post('SUBSCRIBE', channel)
-            self.channels[channel] = moment
+        with self.mutex:  # the reader must not leave them meanwhile
+            for channel in claim.channels:
+                visit = self._visit(channel)
+                if not visit.is_confirmed:
+                    claim.unheard += 1
+                    self.post(
+                        *('SUBSCRIBE', channel),
+                        answered=functools.partial(
+                            self._joined, visit, claim.hid
+                        ),
+                    )
+
+    def _visit(self, channel: str) -> _redis_claims.ChannelVisit:
+        """Our stay on a channel, which goes on; the mutex is held."""
+        visit = self.channels.get(channel)
+        if visit is None:
+            visit = self.channels[channel] = _redis_claims.ChannelVisit()
+        visit.used = _redis_core.now()
+        return visit
+
+    def _joined(
+        self, visit: _redis_claims.ChannelVisit, hid: str, answer: Any
+    ) -> None:
+        """The server answered SUBSCRIBE; not who asked for it, but later."""
+        refusal = getattr(answer, 'text', None)
+        visit.is_confirmed = refusal is None
+        claim = self.claim_of(hid)
+        if claim is None:
+            return
+        with self.mutex:
+            claim.refusal = claim.refusal or refusal
+            claim.unheard -= 1
+            if not claim.hold.is_undecided:
+                claim.wake_up()
 
     def look_for_company(self, claim: _redis_claims.Claim) -> None:
         """Subscribe as older releases do, and count who is there beside us.
@@ -114,8 +148,10 @@ class SessionListener(_redis_claims.ClaimCarrier):
 
         def look(*, subscribe: bool) -> None:
             if subscribe:
-                self.channels[channel] = _redis_core.now()
-                self.post('SUBSCRIBE', channel)
+                with self.mutex:
+                    visit = self._visit(channel)
+                joined = functools.partial(self._joined, visit, '')
+                self.post('SUBSCRIBE', channel, answered=joined)
             self.post(
                 *('PUBSUB', 'NUMSUB', channel),
                 answered=lambda answer: found(answer, subscribe),
@@ -129,8 +165,14 @@ class SessionListener(_redis_claims.ClaimCarrier):
         for channel in claim.channels:
             if channel in self._needed_channels():
                 continue
-            if self.channels.pop(channel, None) is not None:
-                self.post('UNSUBSCRIBE', channel)
+            self._leave(channel)
+
+    def _leave(self, channel: str) -> None:
+        if self.channels.pop(channel, None) is not None:
+            self.post(
+                *('UNSUBSCRIBE', channel),
+                answered=_redis_mail.ignore_answer,
+            )
 
     def _needed_channels(self) -> set[str]:
         return {
@@ -145,14 +187,15 @@ class SessionListener(_redis_claims.ClaimCarrier):
         pause = _redis_claims.LONGEST_TICK
         if not self.channels:
             return pause
-        needed = self._needed_channels()
-        for channel, used in list(self.channels.items()):
-            if channel in needed:
-                continue
-            if moment - used < LINGER_SECONDS:
-                pause = LINGER_SECONDS
-            elif self.channels.pop(channel, None) is not None:
-                self.post('UNSUBSCRIBE', channel)
+        with self.mutex:  # who visits a channel now finds it, or comes back
+            needed = self._needed_channels()
+            for channel, visit in list(self.channels.items()):
+                if channel in needed:
+                    continue
+                if moment - visit.used < LINGER_SECONDS:
+                    pause = LINGER_SECONDS
+                else:
+                    self._leave(channel)
         return pause
 
     # Messages
@@ -175,6 +218,8 @@ class SessionListener(_redis_claims.ClaimCarrier):
             self.own_channels[name] = True
             self.take_answer(None)
             self.confirmed(name)
+        elif kind in {b'subscribe', b'unsubscribe'}:
+            self.take_answer(None)
 
     def confirmed(self, channel: str) -> None:
         """The server confirmed one of our own channels."""
@@ -192,8 +237,6 @@ class SessionListener(_redis_claims.ClaimCarrier):
                     int(granted_at),
                     _redis_core.now(),
                 )
-                if claim.is_held:
-                    self.visit_channels(claim)
             case ['lost', hid]:
                 claim = self.claim_of(hid)
                 if claim is not None:
@@ -208,8 +251,9 @@ class SessionListener(_redis_claims.ClaimCarrier):
     def _take_ping(self, channel: str, data: Any) -> None:
         """A ping as older releases send it to whom holds the channel."""
         asked_by = response_channel(data)
+        # who asks may hold already, and would be killed for its silence
         is_held = any(
-            channel in claim.channels and claim.is_held
+            channel in claim.channels and (claim.is_held or claim.is_asking)
             for claim in self.living_claims()
         )
         if asked_by is not None and is_held:

@@ -20,6 +20,7 @@ from . import (
     _pacing,
     _redis_claims,
     _redis_core,
+    _redis_endpoint,
     _redis_holder,
     _redis_scripts,
     exceptions,
@@ -299,19 +300,51 @@ class _Acquisition:
                     self.claim = None
                 claim = self.claim = yield OpenSession()
             assert claim is not None
-            if self._has(claim):
+            if claim.is_held and (yield from self._has(claim)):
                 return True
             answer = yield from self._ask(claim)
-            if self._has(claim):
+            if claim.is_held and (yield from self._has(claim)):
                 return True
             if answer in {_redis_core.QUEUED, _redis_core.REFUSED}:
                 self._has_waited = answer == _redis_core.QUEUED
                 return False
             self._note_restart(claim, answer)
 
-    def _has(self, claim: _redis_claims.Claim) -> bool:
-        """Whether the server gave it to us; older releases may object."""
-        return claim.is_held if self._order.is_legacy else claim.publish()
+    def _has(self, claim: _redis_claims.Claim) -> Generator[Step, Any, bool]:
+        """Whether it is ours, as soon as its channel has a subscriber.
+
+        Older releases may object.
+        """
+        if self._order.is_legacy:
+            return True
+        if claim.unheard or claim.refusal is not None:
+            yield from self._be_heard(claim)
+        return claim.publish()
+
+    def _has_after_all(
+        self, claim: _redis_claims.Claim
+    ) -> Generator[Step, Any, bool]:
+        is_ours = claim.is_held and not self._order.is_legacy
+        return is_ours and (yield from self._has(claim))
+
+    def _be_heard(
+        self, claim: _redis_claims.Claim
+    ) -> Generator[Step, Any, None]:
+        """Wait for the confirmation of what was sent before we asked."""
+        patience = _deadline.Deadline(_redis_endpoint.CONNECT_SECONDS)
+        while claim.unheard and claim.is_held:
+            if patience.remaining() <= 0:
+                claim.session.close_unless_holding(claim)
+                raise redis_errors.ConnectionError(
+                    f'cannot lock {self._order.channels[0]!r}: the server '
+                    'does not confirm our subscription'
+                )
+            yield Rest(claim, patience.remaining())
+        if claim.refusal is not None:
+            raise redis_errors.NoPermissionError(
+                f'cannot lock {self._order.channels[0]!r}: its holder has to '
+                f'be subscribed to the channel of that name: {claim.refusal}'
+            )
 
     def _is_alone(self) -> Generator[Step, Any, bool]:
         """Whether no older release holds: then none will while we hold."""
@@ -348,7 +381,9 @@ class _Acquisition:
             claim.session,
         )
         sent = _redis_core.now()
+        claim.is_asking = True
         reply = yield from _run_twice(step)
+        claim.is_asking = False
         answer, fact = self._understand(claim, reply)
         claim.happened(
             *(claim.hold.answered_ask, answer, fact, sent),
@@ -390,7 +425,7 @@ class _Acquisition:
                 *(claim.hold.answered_cancel, answer, token, sent),
                 _redis_core.now(),
             )
-        if claim is not None and not self._order.is_legacy and claim.publish():
+        if claim is not None and (yield from self._has_after_all(claim)):
             return claim
         if self._error is not None:
             raise self._error

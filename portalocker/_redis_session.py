@@ -136,10 +136,16 @@ class RedisSession(_redis_listening.SessionListener):
     def rest(self, claim: _redis_claims.Claim, seconds: float) -> None:
         """Sleep until something happens to a claim, or the time is over."""
         deadline = time.monotonic() + seconds
-        if self._watch is None or not self._watch.wait(claim, seconds):
+        is_in_line = claim.hold.is_undecided
+        watch = self._watch
+        if watch is None:
+            park(claim, seconds)
+        # what confirms a subscription is for the thread
+        elif claim.unheard or not watch.wait(claim, seconds):
+            watch.yield_to_thread()
             park(claim, deadline - time.monotonic())
         # whoever only waits needs no connection more
-        self.line.waits += claim.is_held
+        self.line.waits += is_in_line and claim.is_held
 
     def is_own_grant(
         self, claim: _redis_claims.Claim, grant: re.Match[bytes]
@@ -185,6 +191,7 @@ class RedisSession(_redis_listening.SessionListener):
             if not self._send():
                 pause = min(pause, _UNSENT_SECONDS)
             selector.select(max(0.0, pause))
+            # also where nothing is there: who looks may be stuck in a handler
             self._receive()
 
     def _end_if_idle(self) -> None:
@@ -207,17 +214,23 @@ class RedisSession(_redis_listening.SessionListener):
             self._wake_end.recv(_CHUNK)
         except BlockingIOError:
             pass
-        with self.reading:
-            while True:
-                try:
-                    chunk = self._socket.recv(_CHUNK)
-                except _LATER:
-                    return
-                self._feed(chunk)
-                if len(chunk) < _CHUNK and not hasattr(
-                    self._socket, 'pending'
-                ):
-                    return
+        # a handler may have stopped who looks just where it has this
+        if not self.reading.acquire(timeout=_UNSENT_SECONDS):
+            return
+        try:
+            self._receive_all()
+        finally:
+            self.reading.release()
+
+    def _receive_all(self) -> None:
+        while True:
+            try:
+                chunk = self._socket.recv(_CHUNK)
+            except _LATER:
+                return
+            self._feed(chunk)
+            if len(chunk) < _CHUNK and not hasattr(self._socket, 'pending'):
+                return
 
     def _feed(self, chunk: bytes) -> None:
         if not chunk:

@@ -267,7 +267,8 @@ class TestNetwork:
             pass
         lock = RedisLock(channel, far)
         struck = proxy.when(
-            channel.encode(), SERVER, lambda link: link.lose(CLIENT)
+            f'{channel}}}:holders'.encode(),
+            *(SERVER, lambda link: link.lose(CLIENT)),
         )
         with lock:
             assert struck.is_set()

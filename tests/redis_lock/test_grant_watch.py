@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import select
 import signal
 import threading
@@ -14,7 +15,13 @@ from typing import Any
 import pytest
 from servers.proxy import Proxy
 
-from portalocker import _redis_commands, _redis_wire, exceptions
+from portalocker import (
+    _redis_claims,
+    _redis_commands,
+    _redis_listening,
+    _redis_wire,
+    exceptions,
+)
 from portalocker.redis import RedisLock
 
 redis = pytest.importorskip('redis')
@@ -96,6 +103,13 @@ def is_watched(lock: Any) -> bool:
     return bool(session is not None and session._watch._users)
 
 
+def is_left_to(lock: Any) -> bool:
+    """Whether the caller alone is told what arrives at the socket."""
+    watch = lock._session._watch
+    place = f'/proc/self/fdinfo/{watch.arrivals.fileno()}'
+    return is_watched(lock) and 'tfd' not in pathlib.Path(place).read_text()
+
+
 def patient(channel: str, client: Any) -> RedisLock:
     """A lock that asks again, and looks again, every half second."""
     return RedisLock(channel, client, LONG, check_interval=LONG, lease=1.5)
@@ -108,13 +122,17 @@ def test_grant_is_read_by_the_waiter(
     soon: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # the thread looks too when its time has come, which is not soon
+    monkeypatch.setattr(_redis_claims, 'LONGEST_TICK', 10 * LONG)
+    monkeypatch.setattr(_redis_listening, 'LINGER_SECONDS', 10 * LONG)
+    lock = RedisLock(channel, client, LONG, check_interval=LONG, lease=0)
+    with lock:
+        session: Any = lock.pubsub
     rival.does('acquire')
-    lock = patient(channel, client)
     readers = []
 
     def release() -> None:
-        eventually(lambda: lock.waiters() and is_watched(lock))
-        session = lock._session
+        eventually(lambda: lock.waiters() and is_left_to(lock))
         real = session.take_own
         monkeypatch.setattr(
             session,
@@ -221,6 +239,86 @@ def test_signal_handler_uses_locks_while_its_thread_reads(
         signal.signal(signal.SIGUSR1, before)
     assert seen
     assert seen[0] == 30 or not is_stuck
+    lock.release()
+
+
+def test_handler_in_the_reader_may_wait_for_another_lock(
+    client: Any, channel: str, rival: Rival, soon: Any
+) -> None:
+    held = RedisLock(channel + ' held', client, lease=0.5).acquire()
+    second = Rival(client, channel + ' second')
+    rival.does('acquire')
+    second.does('acquire')
+    lock = patient(channel, client)
+    renewed: list[int] = []
+
+    def handler(*_: object) -> None:
+        waited_for = patient(channel + ' second', client)
+        soon(lambda: let_go(waited_for))
+        with waited_for:
+            held.ensure_held()
+
+    def let_go(waited_for: RedisLock) -> None:
+        """While the handler waits for more than a lease."""
+        eventually(waited_for.waiters)
+        claim, contacts = next(iter(held._claims.values())), set()
+        while len(contacts) < 30 and claim.is_held:
+            contacts.add(claim.hold.contact)
+            time.sleep(0.001)
+        renewed.append(len(contacts))
+        second.does('release')
+
+    def interrupt() -> None:
+        eventually(lambda: lock.waiters() and is_watched(lock))
+        os.kill(os.getpid(), signal.SIGUSR1)
+        eventually(lambda: renewed)
+        rival.does('release')
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        soon(interrupt)
+        lock.acquire()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        second.stop()
+    assert renewed == [30]
+    assert not is_watched(lock)
+    lock.release()
+    held.release()
+
+
+def test_handler_while_a_grant_is_taken_keeps_nobody_from_being_renewed(
+    client: Any,
+    channel: str,
+    rival: Rival,
+    soon: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rival.does('acquire')
+    lock = patient(channel, client)
+    asked: list[float] = []
+
+    def interrupt() -> None:
+        eventually(lambda: lock.waiters() and is_watched(lock))
+        session = lock._session
+        real, look = session.is_own_grant, session.look_at_clock
+
+        def stuck(*words: Any) -> Any:
+            """As if a handler came in, while what was read is taken."""
+            count = len(asked)
+            eventually(lambda: len(asked) > count + 3)
+            return real(*words)
+
+        monkeypatch.setattr(session, 'is_own_grant', stuck)
+        monkeypatch.setattr(
+            *(session, 'look_at_clock'),
+            lambda: asked.append(time.monotonic()) or look(),
+        )
+        rival.does('release')
+
+    soon(interrupt)
+    lock.acquire()
+    lock.verify()
     lock.release()
 
 
