@@ -132,6 +132,17 @@ def test_every_planned_file_exists() -> None:
     assert not missing, f'ARCHITECTURE.md names what is not there: {missing}'
 
 
+def test_every_folder_of_tests_is_told_of_in_architecture() -> None:
+    text = (ROOT / 'ARCHITECTURE.md').read_text(encoding='utf-8')
+    untold = [
+        folder.name
+        for folder in (ROOT / 'tests').iterdir()
+        if list(folder.glob('test_*.py'))
+        and f'\n  {folder.name}/ ' not in text
+    ]
+    assert not untold, f'ARCHITECTURE.md does not tell of tests in {untold}'
+
+
 def test_imports_lead_downward_or_stay_in_the_room() -> None:
     upward = []
     for who, whom, where in inner_imports():
