@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from stat import ST_DEV, ST_NLINK
 
 from . import (
     _file_identity,
@@ -16,10 +17,12 @@ from . import (
     _owner,
     _signal_handlers,
     _wakeup,
-    _wakeup_queue,
     exceptions,
     portalocker,
 )
+from ._wakeup import crowded, with_lines
+from ._wakeup_queue import somebody_waits
+from .constants import EXCLUSIVE_TRY
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,11 +73,8 @@ if TYPE_CHECKING:
 
         # Whether waiters stand in line there, as far as we know
         _has_line: bool
-        # What may be opened without further ado; empty: nothing
-        _ready_path: str
-        _open_flags: int
-        # How it is locked, without waiting
-        _try_flags: int
+        # Opens what may be opened without further ado
+        _openings: Iterable[int]
 
         def _get_fh(self) -> _signal_handlers.Kept: ...
 
@@ -115,7 +115,8 @@ def is_at_its_path(door: AtPath, fh: Any, opened: os.stat_result) -> bool:
 # it faster than we come
 _MOST_TRIES_AT_ONCE = 100
 _LAST_TRY_AT_ONCE = _MOST_TRIES_AT_ONCE - 1
-_NEW_MODE = (0o666,)
+# Whether it is the last one
+_TRIES_AT_ONCE = (*(False,) * _LAST_TRY_AT_ONCE, True)
 
 
 def open_and_try(
@@ -159,33 +160,31 @@ def open_descriptor_and_try(
     """
     # Frames are avoided here: a free lock costs five system calls, and little
     # beside them
-    for n in range(_MOST_TRIES_AT_ONCE):
+    for is_last in _TRIES_AT_ONCE:
+        fd = -1
         try:
-            # As in `_signal_handlers.open_kept`
-            [fd] = map(
-                os.open, (door._ready_path,), (door._open_flags,), _NEW_MODE
-            )
+            for fd in door._openings:  # noqa: B007
+                break
         except OSError as error:  # there is more to do, or to say
             _signal_handlers.let_pass(error)
+        if fd < 0:
             fd = door._open_there()
         try:
             if may_wait and (
-                n == _LAST_TRY_AT_ONCE
-                or (
-                    _wakeup_queue.somebody_waits(fd)
-                    if door._has_line and not _wakeup.crowded
-                    else _must_wait_there(door, fd)
-                )
+                somebody_waits(fd)
+                if door._has_line and not crowded and not is_last
+                else is_last or _must_wait_there(door, fd)
             ):
                 raise _contention()
-            is_usual = portalocker.LOCKER is portalocker._flock
-            take: Any = portalocker._flock if is_usual else portalocker.lock
-            take(fd, door._try_flags)
+            take: Any = portalocker._flock
+            if portalocker.LOCKER is not take:
+                take = portalocker.lock
+            take(fd, EXCLUSIVE_TRY)
             opened = os.fstat(fd)
             # Who unlinks or replaces a lock file holds its lock, and leaves
             # no name to a file that had one (but on network file systems)
             if (
-                opened.st_nlink == 1 and _wakeup.has_lines(opened.st_dev)
+                opened[ST_NLINK] == 1 and opened[ST_DEV] in with_lines
             ) or is_at_its_path(door, fd, opened):
                 # No call between a lock that was taken and our caller: a
                 # signal handler that raises would leave it to nobody

@@ -11,13 +11,15 @@ from . import (
     _filelock_options,
     _filelock_waiting,
     _hold,
-    _holdings,
     _listening,
     _owner,
     _signal_handlers,
     _task_claimant,
     exceptions,
 )
+from ._hold import held
+from ._holdings import current_claimant
+from ._task_claimant import running_claimant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,14 +153,15 @@ class BaseFileLock(
             # Made first: no call stands between the lock and our caller
             proxy = _new_proxy(AcquireReturnProxy)
             proxy.lock = self
-            owner = _task_claimant.running_claimant()
-            hold = self._hold
-            if hold.owner == owner:
+            owner, hold = running_claimant(), self._hold
+            if hold.owner is not None and hold.owner == owner:
                 hold.depth += 1
             elif (
-                timeout is poll_interval is poll_intervall is None
+                timeout is None
+                and poll_interval is None
+                and poll_intervall is None
                 and blocking is None
-                and cancel_check is self._of_thread is None
+                and cancel_check is None
             ):
                 self._take(owner, None)
             else:
@@ -204,6 +207,8 @@ class BaseFileLock(
         awaited: tuple[_signal_handlers.Kept, Any] | None = None,
     ) -> None:
         """Take what is not held yet; `awaited`, if a task waited for it."""
+        if wish is None and self._of_thread is not None:
+            wish = self._wish()
         is_logged = 'logging' in sys.modules and _filelock_waiting.is_logged()
         hold, turn = self._hold, None
         if awaited is None:
@@ -227,13 +232,13 @@ class BaseFileLock(
         hold.is_logged = is_logged
         hold.depth = 1
         hold.owner = owner
-        try:
-            _hold.held.add(hold)
-            if turn is not None or is_logged or self._on_acquired is not None:
+        held[hold] = None
+        if turn is not None or is_logged or self._on_acquired is not None:
+            try:
                 self._after_taking(hold)
-        except BaseException:
-            self._let_go(hold)
-            raise
+            except BaseException:
+                self._let_go(hold)
+                raise
 
     def _after_taking(self, hold: _hold.Hold) -> None:
         """What is done with the lock held, before `acquire()` returns."""
@@ -312,7 +317,7 @@ class BaseFileLock(
         """
         hold = self._hold
         # A task may let go what its thread took outside of tasks
-        if hold.owner is not _holdings.current_claimant() and (
+        if hold.owner is not current_claimant() and (
             hold.owner is None or not self._is_ours_to_release(hold, force)
         ):
             return
@@ -337,17 +342,19 @@ class BaseFileLock(
 
     def _let_go(self, hold: _hold.Hold) -> None:  # noqa: C901
         fd, turn, owner = hold.fd, hold.turn, hold.owner
-        is_logged, counted = hold.is_logged, hold.counted
-        if counted is not None:
-            region, began = hold.region, counted.calls_release()
+        is_logged, counted, region = hold.is_logged, hold.counted, hold.region
+        began = None if counted is None else counted.calls_release()
         if is_logged:
             _filelock_waiting.log(_filelock_waiting.RELEASING, self)
+        try:
+            del held[hold]
+        except KeyError:  # somebody else releases it at this moment
+            return
         # Before the lock is let go: afterwards it belongs to the next one
         hold.owner = hold.counted = None
         if counted is not None:
             counted.region.active -= 1
         try:
-            _hold.held.discard(hold)
             self._unlock(fd)
             turn is None or turn.close()  # wakes the next in line
         except exceptions.LockLost:  # there was no descriptor
@@ -355,9 +362,7 @@ class BaseFileLock(
             raise
         except exceptions.LockException as failure:
             hold.owner, hold.counted = owner, counted
-            if counted is not None:
-                counted.region.active += 1
-            _hold.held.add(hold)
+            held[hold] = None
             counted is None or counted.stays(began, failure)
             _filelock_waiting.raise_for(self, failure)
         except BaseException:
@@ -374,7 +379,7 @@ class BaseFileLock(
         counted is None or counted.leaves(began, region)
         if is_logged:
             _filelock_waiting.log(_filelock_waiting.RELEASED, self)
-        if self._raises_close_errors and error is not None:
+        if error is not None and self._raises_close_errors:
             raise error
 
     @property
@@ -431,7 +436,7 @@ class BaseFileLock(
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = dict(self.__dict__)
-        for name in ('_hold', '_of_thread', '_twin'):
+        for name in ('_hold', '_of_thread', '_openings', '_twin'):
             state.pop(name, None)
         return rebuilt, (type(self), state)
 
@@ -447,6 +452,7 @@ def rebuilt(kind: type[BaseFileLock], state: dict[str, Any]) -> BaseFileLock:
     lock = kind.__new__(kind)
     lock._hold = _hold.Hold()
     vars(lock).update(state)
+    lock._get_ready()
     if lock.is_singleton:
         known: BaseFileLock = _filelock_options.one_for_all(lock)
         return known

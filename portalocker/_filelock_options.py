@@ -6,10 +6,11 @@ import _thread
 import os
 from _weakref import ref
 
-from . import _warning
+from . import _filelock_opening, _signal_handlers, _warning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any, NoReturn
 
 _INFINITY = float('inf')
@@ -148,7 +149,9 @@ class Settings(AsGiven):
     Where the lock is thread-local, a change is one of the calling thread.
     """
 
-    _of_thread: Any = None
+    # What threads changed, each for itself; None: nothing
+    _of_thread: Any
+    _openings: Iterable[int]
 
     def _set_up(self, lock_file: Any, options: dict[str, Any]) -> None:
         self._lock_file = self._path = path(lock_file)
@@ -157,8 +160,7 @@ class Settings(AsGiven):
         options['poll_interval'] = poll_interval(options['poll_interval'])
         self._mode = mode(options['mode'])
         self._is_relative = not os.path.isabs(self._path)
-        is_ready = self._mode is None and not self._is_relative
-        self._ready_path = self._path if is_ready else ''
+        self._get_ready()
         one_of(
             'context_error_policy',
             options['context_error_policy'],
@@ -184,6 +186,16 @@ class Settings(AsGiven):
         self._on_acquired = options['on_acquired']
         # What `acquire()` without arguments asks for
         self._may_wait = may_block and options['timeout'] != 0
+
+    def _get_ready(self) -> None:
+        """Make what no copy of the lock is to have."""
+        # What opens the file, where that is all there is to do
+        self._of_thread = None
+        self._openings = (
+            ()
+            if self._is_relative or self._mode is not None
+            else _signal_handlers.openings(self._path, _filelock_opening.USUAL)
+        )
 
     def _refuse(self, option: str, why: str) -> NoReturn:
         raise TypeError(

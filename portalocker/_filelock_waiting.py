@@ -77,7 +77,8 @@ def is_logged() -> bool:
     """Whether anybody reads what the logger `filelock` says."""
     if _logger is None and not _find_logger():
         return False
-    return _logger.isEnabledFor(_DEBUG)  # type: ignore[no-any-return]
+    level: int = _logger.level or _logger.parent.level
+    return level <= _DEBUG and _logger.isEnabledFor(_DEBUG)
 
 
 def _find_logger() -> bool:

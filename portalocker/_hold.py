@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-# Every hold of this process that is held
-held: set[Hold] = set()
+# Every hold of this process that is held. No call enters or removes one: a
+# signal handler may raise in each
+held: dict[Hold, None] = {}
 
 
 class Hold:

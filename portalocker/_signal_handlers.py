@@ -6,10 +6,12 @@ goes back; nowhere else. So nothing comes between two assignments.
 
 from __future__ import annotations
 
+import itertools
 import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 
@@ -58,3 +60,13 @@ def open_kept(
         opener = functools.partial(os.open, dir_fd=dir_fd)
     [fd] = map(opener, (path,), (flags,), (mode,))
     return fd  # type: ignore[no-any-return]
+
+
+def openings(path: Any, flags: int, mode: int = 0o666) -> Iterator[int]:
+    """`open_kept`, each time that the next item is asked for.
+
+    Ask by `for fd in openings: break`, which is no call; so does every
+    thread, by the same iterator.
+    """
+    ever = itertools.repeat
+    return map(os.open, ever(path), ever(flags), ever(mode))

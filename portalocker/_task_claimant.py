@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from _weakref import ref
 
-from ._holdings import current_claimant
+from ._holdings import _threads, current_claimant
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from ._holdings import Claimant
 
     AnyClaimant = Union[Claimant, 'TaskClaimant']
+
+
+# Gives the loop that runs in this thread, once somebody imported asyncio
+_running_loop: Any = None
 
 
 class TaskClaimant(ref['Any']):
@@ -28,21 +32,31 @@ class TaskClaimant(ref['Any']):
 def running_claimant() -> AnyClaimant:
     """The running task, or the thread where none runs; compare with `==`."""
     loaded = sys.modules
-    if 'asyncio' in loaded or 'trio' in loaded:
+    if 'trio' in loaded or (
+        'asyncio' in loaded
+        if _running_loop is None
+        else _running_loop() is not None
+    ):
         task = running_task()
         if task is not None:
             claimant = TaskClaimant(task)
             claimant.thread = current_claimant()
             return claimant
-    return current_claimant()
+    try:  # as current_claimant(), without its frame
+        return _threads.token  # type: ignore[no-any-return]
+    except AttributeError:
+        return current_claimant()
 
 
 def running_task() -> Any:
     """The task of asyncio or trio that runs in this thread, or None."""
+    global _running_loop
     asyncio = sys.modules.get('asyncio')
     try:
-        if asyncio is not None and asyncio._get_running_loop() is not None:
-            return asyncio.current_task()
+        if asyncio is not None:
+            _running_loop = asyncio._get_running_loop
+            if _running_loop() is not None:
+                return asyncio.current_task()
     except AttributeError:  # another thread is importing it
         pass
     trio = sys.modules.get('trio')

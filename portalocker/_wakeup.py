@@ -34,6 +34,8 @@ _QUIET_TICKS = 4
 
 # st_dev -> whether waiters for files of this device stand in line
 _is_orderly: dict[int, bool] = {}
+# Those where they do
+with_lines: set[int] = set()
 
 # Paths that we lately had to wait for -> how often yet to get in line there
 # without a look at the line first
@@ -70,12 +72,10 @@ def is_orderly(fd: int, device: int) -> bool:
     except KeyError:
         if not _wakeup_filesystem.is_local(fd, device):
             return False
-        _is_orderly[device] = _wakeup_queue.has_tickets(fd)
-        return _is_orderly[device]
-
-
-#: the same for a device that may have been looked at; else None
-has_lines = _is_orderly.get
+        has_lines = _is_orderly[device] = _wakeup_queue.has_tickets(fd)
+        if has_lines:
+            with_lines.add(device)
+        return has_lines
 
 
 def note_crowd(path: Any) -> None:

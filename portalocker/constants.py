@@ -30,6 +30,10 @@ else:
     LOCK_UN = fcntl.LOCK_UN
 
 
+#: what a try asks for
+EXCLUSIVE_TRY = LOCK_EX | LOCK_NB
+
+
 class LockFlags(enum.IntFlag):
     """How a file is to be locked.
 

@@ -96,9 +96,7 @@ class FileLock(BaseFileLock):
     """
 
     _has_line = False
-    _open_flags = _filelock_opening.USUAL
     _gives_way = False
-    _try_flags = constants.LOCK_EX | constants.LOCK_NB
     _first_try = _acquisition.open_descriptor_and_try
     _unlock = staticmethod(portalocker.unlock)
 
@@ -149,7 +147,7 @@ class FileLock(BaseFileLock):
         return kept
 
     def _get_lock(self, fh: _signal_handlers.Kept) -> None:
-        portalocker.lock(fh, self._try_flags)  # type: ignore[arg-type]
+        portalocker.lock(fh, constants.EXCLUSIVE_TRY)  # type: ignore[arg-type]
 
 
 class _FileLockOfAnotherSystem(BaseFileLock):

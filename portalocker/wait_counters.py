@@ -19,8 +19,8 @@ from __future__ import annotations
 
 import _thread
 import os
-import time
 from _weakref import ref
+from time import perf_counter_ns
 
 from . import _listening, _this_process, _warning, exceptions
 from ._holdings import current_claimant
@@ -315,7 +315,7 @@ class Guard:
         self._entries: list[tuple[int, Any]] = []
 
     def __enter__(self) -> None:
-        began: int = time.perf_counter_ns()
+        began: int = perf_counter_ns()
         if _sinks:
             began = _Moment(began)
             began.told = _tell_sinks(self._name)
@@ -334,7 +334,7 @@ class Guard:
             return
         if not place.is_here:  # our parent entered it, and counts itself
             return
-        elapsed = time.perf_counter_ns() - began
+        elapsed = perf_counter_ns() - began
         cell = _cell(self._name)
         cell.active -= 1
         cell.end(elapsed)
@@ -361,8 +361,8 @@ class Phases:
     __slots__ = ('_exit', '_name', 'enter', 'region')
 
     # Without a frame of their own
-    calls_acquire: Callable[[], int] = staticmethod(time.perf_counter_ns)
-    calls_release: Callable[[], int] = staticmethod(time.perf_counter_ns)
+    calls_acquire: Callable[[], int] = staticmethod(perf_counter_ns)
+    calls_release: Callable[[], int] = staticmethod(perf_counter_ns)
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -384,21 +384,22 @@ class Phases:
 
         A region is what is held from the outermost `acquire()` to the end.
         """
-        now = time.perf_counter_ns()
+        now = perf_counter_ns()
         # As `_Cell.end` does, without its frame; so below
-        elapsed, cell = now - began, self.enter
-        bucket = elapsed.bit_length()
-        cell.ended[bucket] += 1
+        elapsed = now - began
+        cell = self.enter
+        cell.ended[elapsed.bit_length()] += 1
         cell.nanoseconds += elapsed
-        if elapsed > cell.longest:  # noqa: PLR1730
+        if elapsed > cell.longest:  # noqa: PLR1730 - no call
             cell.longest = elapsed
         if new_hold is not None:
             self.region.active += 1
-            new_hold.region, new_hold.counted = now, self
+            new_hold.region = now
+            new_hold.counted = self
 
     def fails(self, began: int, failure: BaseException) -> None:
         """`acquire()` raises."""
-        self.enter.end(time.perf_counter_ns() - began)
+        self.enter.end(perf_counter_ns() - began)
         self.enter.note(failure)
         if isinstance(failure, exceptions.AlreadyLocked):
             # Who waited was counted then
@@ -406,25 +407,25 @@ class Phases:
 
     def leaves(self, began: int, region: int | None) -> None:
         """`release()` ends; so did the region that began then, if any."""
-        now = time.perf_counter_ns()
-        elapsed, cell = now - began, self._exit
-        bucket = elapsed.bit_length()
-        cell.ended[bucket] += 1
+        now = perf_counter_ns()
+        elapsed = now - began
+        cell = self._exit
+        cell.ended[elapsed.bit_length()] += 1
         cell.nanoseconds += elapsed
-        if elapsed > cell.longest:  # noqa: PLR1730
+        if elapsed > cell.longest:  # noqa: PLR1730 - no call
             cell.longest = elapsed
-        if region is None:
-            return
-        elapsed, cell = now - region, self.region
-        bucket = elapsed.bit_length()
-        cell.ended[bucket] += 1
-        cell.nanoseconds += elapsed
-        if elapsed > cell.longest:  # noqa: PLR1730
-            cell.longest = elapsed
+        if region is not None:
+            elapsed = now - region
+            cell = self.region
+            cell.ended[elapsed.bit_length()] += 1
+            cell.nanoseconds += elapsed
+            if elapsed > cell.longest:  # noqa: PLR1730 - no call
+                cell.longest = elapsed
 
     def stays(self, began: int, failure: BaseException) -> None:
         """`release()` raises and the region goes on."""
-        self._exit.end(time.perf_counter_ns() - began)
+        self.region.active += 1
+        self._exit.end(perf_counter_ns() - began)
         self._exit.note(failure)
 
     def here(self) -> Phases:
@@ -449,10 +450,10 @@ class _ToldPhases(Phases):
         return begun
 
     def calls_acquire(self) -> int:
-        return self._begin('enter', time.perf_counter_ns())
+        return self._begin('enter', perf_counter_ns())
 
     def calls_release(self) -> int:
-        return self._begin('exit', time.perf_counter_ns())
+        return self._begin('exit', perf_counter_ns())
 
     def enters(self, began: int, new_hold: Any) -> None:
         super().enters(began, new_hold)
