@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import errno
+import logging
 import os
 import pathlib
 import pickle
@@ -517,6 +518,34 @@ def test_lock_of_all_threads_lets_one_in_and_anybody_release(path) -> None:
     thread.join()
     assert refused == [True]
     assert not lock.is_locked
+
+
+def test_two_who_release_at_once_close_one_descriptor(path, caplog) -> None:
+    lock = FileLock(path, thread_local=False)
+    strangers: list[int] = []
+
+    def let_another_be_faster(record: logging.LogRecord) -> bool:
+        if 'to release' in record.msg and not strangers:
+            strangers.append(-1)
+            thread = threading.Thread(target=lock.release)
+            thread.start()
+            thread.join()
+            # It has the number that was ours
+            strangers[0] = os.open(os.devnull, os.O_RDONLY)
+        return True
+
+    logger = logging.getLogger('filelock')
+    with caplog.at_level(logging.DEBUG, 'filelock'):
+        lock.acquire()
+        number = lock._hold.fd
+        logger.addFilter(let_another_be_faster)
+        try:
+            lock.release()
+        finally:
+            logger.removeFilter(let_another_be_faster)
+    assert strangers == [number]
+    os.close(strangers[0])  # nobody else did
+    assert FileLock(path).try_acquire()
 
 
 def test_force_lets_go_what_an_ended_thread_left(path) -> None:
