@@ -77,8 +77,9 @@ def is_logged() -> bool:
     """Whether anybody reads what the logger `filelock` says."""
     if _logger is None and not _find_logger():
         return False
-    level: int = _logger.level or _logger.parent.level
-    return level <= _DEBUG and _logger.isEnabledFor(_DEBUG)
+    found: Any = _logger
+    level: int = found.level or found.parent.level
+    return level <= _DEBUG and found.isEnabledFor(_DEBUG)
 
 
 def _find_logger() -> bool:
