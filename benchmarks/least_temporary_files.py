@@ -32,8 +32,9 @@ class BareNames:
 
     def path(self, event: str) -> str:
         if not self.ready:
-            text = os.urandom(512).translate(self.letters).decode()
-            self.ready = [text[n : n + 8] for n in range(0, 512, 8)]
+            text = bytearray(os.urandom(576).translate(self.letters))
+            text[8::9] = b' ' * 64
+            self.ready = text.decode().split()
         path = self.head + self.ready.pop()
         sys.audit(event, path)
         return path
@@ -110,9 +111,9 @@ class BareSpool:
         self.mode = mode
 
     def write(self, data: bytes) -> int:
-        if self.max_size <= 0:
-            return self.file.write(data)
-        raise NotImplementedError
+        if self.max_size:
+            raise NotImplementedError
+        return self.file.write(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return self.file.seek(offset, whence)

@@ -80,7 +80,8 @@ class DirectoryCleaner:
 
     def remove(self) -> None:
         """Remove the directory, unless it was kept or is the parent's."""
-        self.detach()
+        self.is_done = True
+        _cleaners.pop(id(self), None)
         if self.is_kept or not self._birthplace.is_here:
             return
         if os.name == 'nt':
@@ -93,7 +94,8 @@ class DirectoryCleaner:
             except OSError:
                 self.owner._rmtree(self.name, self.ignore_errors)
         finally:
-            self.let_go()
+            if self.fd is not None:
+                self.let_go()
 
     def release(self, verb: str, move: Callable[[], Any]) -> None:
         """Let the directory stay, once `move` has done what it has to."""
@@ -168,8 +170,26 @@ class DirectoryCleaner:
         else:
             self.let_go()
 
+    def __reduce__(self) -> Any:
+        # What is pickled or copied deeply is not what will remove it
+        return _elsewhere, (
+            self.owner,
+            self.name,
+            self.ignore_errors,
+            self.delete,
+        )
+
     def __repr__(self) -> str:
         return f'<{self.owner.__name__} {self.name!r}>'
+
+
+def _elsewhere(
+    owner: Any, name: Any, ignore_errors: bool, delete: bool
+) -> DirectoryCleaner:
+    """Return one that knows a directory of another process, or object."""
+    cleaner = DirectoryCleaner(owner, name, None, ignore_errors, delete)
+    cleaner._birthplace = _this_process.ELSEWHERE
+    return cleaner
 
 
 def _living_directories() -> Any:
@@ -219,24 +239,18 @@ if hasattr(os, 'register_at_fork'):
     os.register_at_fork(after_in_child=_cleaners.clear)
 
 
+def undo(name: Any, fd: int | None) -> None:
+    """Remove a new directory that could not be given to the caller."""
+    os.rmdir(name)
+    if fd is not None:
+        os.close(fd)
+
+
 class OwnedDirectory(Named[AnyStr]):
     """The mechanism; who inherits from it says how one is made."""
 
     name: AnyStr
-
-    def _own(
-        self, name: Any, fd: int | None, ignore_errors: bool, delete: bool
-    ) -> None:
-        self.name = name
-        try:
-            self._finalizer = DirectoryCleaner(
-                type(self), name, fd, ignore_errors, delete
-            )
-        except BaseException:
-            os.rmdir(name)
-            if fd is not None:
-                os.close(fd)
-            raise
+    _finalizer: DirectoryCleaner
 
     @staticmethod
     def _maker(

@@ -12,12 +12,15 @@ from . import _this_process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from functools import partial
     from types import TracebackType
-    from typing import Any, AnyStr, Self
+    from typing import Any, AnyStr, Self, TypeAlias
 
     from ._file_shapes import FileOf
+
+    #: a new file: its descriptor, its name, the process that made it
+    _Unused: TypeAlias = tuple[int, Any, _this_process.Birthplace]
 else:
     from _functools import partial  # functools costs a millisecond
 
@@ -29,7 +32,9 @@ else:
         __class_getitem__ = classmethod(type(list[int]))
 
 
-_io_open = io.open
+io_open = io.open
+#: mode, buffering, encoding, errors, newline of most files
+USUAL = ('w+b', -1, None, None, None)
 # guards the step from a descriptor to a file object
 _late_lock = RLock()
 
@@ -187,20 +192,9 @@ def buffered(fd: int, name: Any = None) -> io.BufferedRandom:
         raise
 
 
-def is_usual(
-    mode: str,
-    buffering: int,
-    encoding: str | None,
-    errors: str | None,
-    newline: str | None,
-) -> bool:
+def is_usual(how: tuple[Any, ...]) -> bool:
     """Whether `io.open` would do nothing but what `buffered` does."""
-    return (
-        mode == 'w+b'
-        and buffering == -1
-        and encoding is errors is newline is None
-        and io.open is _io_open
-    )
+    return how == USUAL and io.open is io_open
 
 
 def name_raw(file: Any, name: Any) -> None:
@@ -218,11 +212,49 @@ def remove_after(error: BaseException, path: Any) -> None:
         error.add_note(f'{path!r} is left behind: {second.strerror}')
 
 
+def _taken_over(new: _Unused, opened: os.stat_result) -> io.BufferedRandom:
+    """Return the file object of a new file, which goes if that fails."""
+    fd, name, birthplace = new
+    try:
+        return buffered(fd, name)
+    except BaseException:
+        if birthplace.is_here:
+            _unlink_if_same(name, opened)
+        raise
+
+
 def _closed_file(name: Any) -> io.BufferedRandom:
     """Return what a file that nobody used is after it was closed."""
     file = buffered(os.open(os.devnull, os.O_RDWR), name)
     file.close()
     return file
+
+
+def _close_unused(
+    unused: Sequence[_Unused],
+    os: Any = os,
+    leads_to: Callable[[Any, int], bool] = _leads_to,
+) -> bool:
+    """Close the descriptor and remove the file; False: another did."""
+    try:
+        fd, name, birthplace = unused.pop()  # type: ignore[attr-defined]
+    except IndexError:
+        return False
+    is_ours = False
+    try:
+        # With O_TEMPORARY, Windows removes it
+        if birthplace.is_here and os.name != 'nt':
+            is_ours = leads_to(name, fd)
+    finally:
+        try:
+            os.close(fd)
+        finally:
+            if is_ours:
+                try:
+                    os.unlink(name)
+                except FileNotFoundError:
+                    pass
+    return True
 
 
 class _TemporaryFileWrapper(FileOf[AnyStr]):
@@ -235,9 +267,10 @@ class _TemporaryFileWrapper(FileOf[AnyStr]):
     file is used by its name alone. Such a file is removed when it is closed.
     """
 
-    # holds the descriptor until somebody takes it: to close it, or for a
-    # file object
-    _unused: tuple[()] | list[int] = ()
+    # Holds what is known of the new file until somebody takes it: to close
+    # it, or for a file object. In one piece: with __getattr__ in its class,
+    # an object's attributes are slow to read
+    _unused: Sequence[_Unused] = ()
     file: Any
     name: Any
 
@@ -256,15 +289,14 @@ class _TemporaryFileWrapper(FileOf[AnyStr]):
                 file, name, delete, delete_on_close
             )
         else:
-            self._birthplace = _this_process.here
-            self._unused = [fd]
+            self._unused = [(fd, name, _this_process.here)]
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} file={self.file!r}>'
 
     def __getattr__(self, name: str) -> Any:
-        if name in {'file', '_closer', '_birthplace'}:
-            if '_birthplace' not in self.__dict__:
+        if name in {'file', '_closer'}:
+            if '_unused' not in self.__dict__:
                 raise AttributeError(name)  # the constructor failed
             self._begin_to_use()
             return self.__dict__[name]
@@ -284,68 +316,26 @@ class _TemporaryFileWrapper(FileOf[AnyStr]):
         with _late_lock:
             if '_closer' in self.__dict__:
                 return  # another thread was faster
-            unused = self._unused
+            unused: Any = self._unused
             try:
-                fd = unused.pop() if unused else -1
-            except IndexError:
-                fd = -1  # another thread is closing it
-            if fd < 0:
+                new = unused.pop()
+            except IndexError:  # another thread is closing it
                 self.file = _closed_file(self.name)
                 closer = _TemporaryFileCloser(
                     self.file, self.name, delete=False
                 )
                 closer.cleanup_called = closer.close_called = True
             else:
-                opened = self._look(fd)
-                self.file = self._taken_over(fd, opened)
-                closer = _TemporaryFileCloser(
-                    self.file, self.name, opened=opened
-                )
-                closer._birthplace = self._birthplace
+                fd, name, birthplace = new
+                try:
+                    opened = os.fstat(fd)
+                except BaseException:
+                    unused.append(new)
+                    raise
+                self.file = _taken_over(new, opened)
+                closer = _TemporaryFileCloser(self.file, name, opened=opened)
+                closer._birthplace = birthplace
             self._closer = closer
-
-    def _look(self, fd: int) -> os.stat_result:
-        try:
-            return os.fstat(fd)
-        except BaseException:
-            self._unused = [fd]
-            raise
-
-    def _taken_over(
-        self, fd: int, opened: os.stat_result
-    ) -> io.BufferedRandom:
-        try:
-            return buffered(fd, self.name)
-        except BaseException:
-            if self._birthplace.is_here:
-                _unlink_if_same(self.name, opened)
-            raise
-
-    def _close_unused(
-        self,
-        os: Any = os,
-        leads_to: Callable[[Any, int], bool] = _leads_to,
-    ) -> bool:
-        """Close the descriptor and remove the file; False: another did."""
-        try:
-            fd = self._unused.pop()  # type: ignore[union-attr]
-        except IndexError:
-            return False
-        is_ours = False
-        try:
-            # With O_TEMPORARY, Windows removes it
-            if self._birthplace.is_here and os.name != 'nt':
-                is_ours = leads_to(self.name, fd)
-        finally:
-            try:
-                os.close(fd)
-            finally:
-                if is_ours:
-                    try:
-                        os.unlink(self.name)
-                    except FileNotFoundError:
-                        pass
-        return True
 
     def __enter__(self) -> Self:
         if not self._unused:
@@ -357,8 +347,10 @@ class _TemporaryFileWrapper(FileOf[AnyStr]):
         exc: type[BaseException] | None,
         value: BaseException | None,
         tb: TracebackType | None,
+        close_unused: Callable[[Sequence[_Unused]], bool] = _close_unused,
     ) -> Any:
-        if self._unused and self._close_unused():
+        unused = self._unused
+        if unused and close_unused(unused):
             return None
         closer = self._closer
         try:
@@ -368,16 +360,25 @@ class _TemporaryFileWrapper(FileOf[AnyStr]):
 
     def close(self) -> None:
         """Close the file, and remove it unless that was put off."""
-        if not (self._unused and self._close_unused()):
+        unused = self._unused
+        if not (unused and _close_unused(unused)):
             self._closer.close()
 
     def __iter__(self) -> Iterator[Any]:
         # a generator keeps us, and so the file, while it is iterated
         yield from self.file
 
-    def __del__(self, warn: Callable[..., None] = warn_now) -> None:
-        if self._unused and self._close_unused() and self._birthplace.is_here:
-            file = f'<_io.BufferedRandom name={self.name!r}>'
+    def __del__(
+        self,
+        warn: Callable[..., None] = warn_now,
+        close_unused: Callable[[Sequence[_Unused]], bool] = _close_unused,
+    ) -> None:
+        unused = self._unused
+        if not unused:
+            return
+        _, name, birthplace = unused[0]
+        if close_unused(unused) and birthplace.is_here:
+            file = f'<_io.BufferedRandom name={name!r}>'
             warn(
                 f'Implicitly cleaning up <{type(self).__name__} file={file}>',
                 ResourceWarning,

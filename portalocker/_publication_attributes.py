@@ -17,8 +17,12 @@ KINDS_OF_ATTRIBUTES = ('mode', 'owner', 'xattr')
 # an access control list refines the mode, and goes with it
 _ACCESS_LIST = 'system.posix_acl_access'
 
-# they vouch for the old content, which the new file has not
-_VOUCHERS = {'security.evm', 'security.ima'}
+_LEFT_BEHIND = {
+    # they vouch for the old content, which the new file has not
+    *('security.evm', 'security.ima'),
+    # the access control list once more, as xfs keeps it
+    'trusted.SGI_ACL_FILE',
+}
 
 # labels that only the privileged may set
 _LABEL_REFUSED = {
@@ -96,7 +100,7 @@ if sys.platform == 'linux':
             if error.errno in _NO_SUCH_ATTRIBUTE:
                 return  # this file system has none
             raise
-        for name in names - _VOUCHERS:
+        for name in names - _LEFT_BEHIND:
             if ('mode' if name == _ACCESS_LIST else 'xattr') in kinds:
                 _copy_xattr(old, new, name)
         if 'mode' in kinds and _ACCESS_LIST not in names:

@@ -16,7 +16,6 @@ class RandomNameSequence:
 
     characters = 'abcdefghijklmnopqrstuvwxyz012345'
     _letters = (characters * 8).encode()  # any byte -> a letter
-    _places = tuple(slice(n, n + 8) for n in range(0, 8 * 64, 8))
 
     def __init__(self) -> None:
         self._ready: list[str] = []
@@ -35,8 +34,9 @@ class RandomNameSequence:
             return self._next_of_many()
 
     def _next_of_many(self) -> str:
-        letters = os.urandom(8 * 64).translate(self._letters).decode('ascii')
-        first, *others = map(letters.__getitem__, self._places)
+        text = bytearray(os.urandom(9 * 64).translate(self._letters))
+        text[8::9] = b' ' * 64
+        first, *others = text.decode('ascii').split()
         self._ready += others
         return first
 

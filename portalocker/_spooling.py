@@ -6,14 +6,19 @@ import io
 import os
 from _warnings import warn as warn_now
 
+from . import tempfile
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import Any, AnyStr, Self
+    from typing import Any, AnyStr, Self, overload
 
     from ._file_shapes import (
+        AnyPath,
         FileOf,
+        OpenBinaryMode,
+        OpenTextMode,
         WriteableBuffer,
     )
 else:
@@ -25,7 +30,7 @@ else:
 def _delegate(name: str) -> Any:
     """Return a method that calls the present file's method."""
 
-    def method(self: SpooledFile[Any], *args: Any) -> Any:
+    def method(self: SpooledTemporaryFile[Any], *args: Any) -> Any:
         return getattr(self._file, name)(*args)
 
     method.__name__ = name
@@ -65,12 +70,71 @@ _OPTIONS = (
 _MOST_BYTES = 24
 
 
-class SpooledFile(FileOf[AnyStr]):
-    """The mechanism; `_open_file` says where it moves to."""
+class SpooledTemporaryFile(FileOf[AnyStr]):
+    """A file that is in memory until it has more than `max_size` bytes.
+
+    Then, or when `fileno` or `rollover` is called, it moves to a
+    `TemporaryFile` with the other parameters; with `max_size` 0 it moves for
+    the last two alone. If that fails (the disk is full), the error is
+    raised, the file stays in memory as it was before the call, and all of its
+    methods go on working.
+
+    >>> from portalocker.tempfile import SpooledTemporaryFile
+    >>> with SpooledTemporaryFile(max_size=1000) as file:
+    ...     file.write(b'bytes')
+    5
+    """
 
     _file: Any = None
+    #: what `_file` wraps while it is in memory; None: nothing
+    _memory: Any = None
     _is_text = False
     _rolled = False
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: SpooledTemporaryFile[str],
+            max_size: int,
+            mode: OpenTextMode,
+            buffering: int = -1,
+            encoding: str | None = None,
+            newline: str | None = None,
+            suffix: str | bytes | None = None,
+            prefix: str | bytes | None = None,
+            dir: AnyPath | None = None,
+            *,
+            errors: str | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: SpooledTemporaryFile[str],
+            max_size: int = 0,
+            *,
+            mode: OpenTextMode,
+            buffering: int = -1,
+            encoding: str | None = None,
+            newline: str | None = None,
+            suffix: str | bytes | None = None,
+            prefix: str | bytes | None = None,
+            dir: AnyPath | None = None,
+            errors: str | None = None,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: SpooledTemporaryFile[bytes],
+            max_size: int = 0,
+            mode: OpenBinaryMode = 'w+b',
+            buffering: int = -1,
+            encoding: str | None = None,
+            newline: str | None = None,
+            suffix: str | bytes | None = None,
+            prefix: str | bytes | None = None,
+            dir: AnyPath | None = None,
+            *,
+            errors: str | None = None,
+        ) -> None: ...
 
     def __init__(
         self,
@@ -85,15 +149,15 @@ class SpooledFile(FileOf[AnyStr]):
         *,
         errors: str | None = None,
     ) -> None:
-        self._file = self._memory = memory = io.BytesIO()
+        self._file = io.BytesIO()
         if mode != 'w+b':
-            if 'b' in mode:
-                self._file = _in_memory(mode, memory)
-            else:
+            self._memory = self._file
+            self._file = _in_memory(mode, self._memory)
+            if 'b' not in mode:
                 self._is_text = True
                 encoding = io.text_encoding(encoding)
                 self._file = io.TextIOWrapper(
-                    _in_memory(mode, memory), encoding, errors, newline
+                    self._file, encoding, errors, newline
                 )
         self._max_size = max_size
         self._options = (
@@ -111,9 +175,6 @@ class SpooledFile(FileOf[AnyStr]):
     def _TemporaryFileArgs(self) -> dict[str, Any]:  # noqa: N802
         return dict(zip(_OPTIONS, self._options, strict=True))
 
-    def _open_file(self) -> Any:
-        raise NotImplementedError
-
     def rollover(self) -> None:
         """Move to a file of the system; on failure, stay as it is."""
         if self._rolled:
@@ -121,9 +182,10 @@ class SpooledFile(FileOf[AnyStr]):
         old = self._file
         position = old.tell()
         old.flush()
-        content = self._memory.getvalue()
+        memory = old if self._memory is None else self._memory
+        content = memory.getvalue()
         try:
-            new = self._open_file()
+            new = tempfile.TemporaryFile(**self._TemporaryFileArgs)
             try:
                 _write_all(new.fileno(), content)
                 new.seek(position)
@@ -137,7 +199,7 @@ class SpooledFile(FileOf[AnyStr]):
             raise
         self._file = new
         self._rolled = True
-        del self._memory
+        self._memory = None
 
     def write(self, data: Any) -> int:
         """Write, moving to a file of the system if it gets too large.
@@ -230,6 +292,12 @@ class SpooledFile(FileOf[AnyStr]):
     ) -> None:
         self._file.close()
 
+    def _check(self, file: Any) -> None:
+        """Move if `file` is too large; for those who write to it directly."""
+        may_move = self._max_size and not self._rolled
+        if may_move and file.tell() > self._max_size:
+            self.rollover()
+
     def __iter__(self) -> Self:
         return self
 
@@ -278,7 +346,8 @@ class SpooledFile(FileOf[AnyStr]):
 
 
 # a base class of the interpreter's own costs as much as all the rest here
-io.IOBase.register(SpooledFile)
+io.IOBase.register(SpooledTemporaryFile)
+SpooledTemporaryFile.__module__ = tempfile.__name__
 
 
 def _size_of(data: Any) -> int:

@@ -24,6 +24,10 @@ class Birthplace:
 #: where new objects are made; read it here, a child has another one
 here = Birthplace()
 
+#: some other process
+ELSEWHERE = Birthplace()
+ELSEWHERE.is_here = False
+
 
 def _move_out() -> None:
     global here

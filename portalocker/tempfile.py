@@ -31,7 +31,6 @@ from ._owned_file import (
     _TemporaryFileWrapper as _TemporaryFileWrapper,
 )
 from ._random_names import RandomNameSequence as _RandomNameSequence
-from ._spooling import SpooledFile as _SpooledFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
         StrPath,
     )
     from ._pinning import pin as pin
+    from ._spooling import SpooledTemporaryFile as SpooledTemporaryFile
 
     Lock: TypeAlias = Literal['shared'] | bool
 else:
@@ -525,12 +525,14 @@ def NamedTemporaryFile(
     """
     is_brief = delete and delete_on_close
     flags = _bin_openflags | (_brief_flag if is_brief else 0)
-    if not is_brief or not _owned_file.is_usual(
-        mode, buffering, encoding, errors, newline
+    how = (mode, buffering, encoding, errors, newline)
+    if not (
+        is_brief
+        and how == _owned_file.USUAL
+        and _io.open is _owned_file.io_open
     ):
         if 'b' not in mode:
-            encoding = _io.text_encoding(encoding)
-        how = (mode, buffering, encoding, errors, newline)
+            how = (mode, buffering, _io.text_encoding(encoding), *how[3:])
         where = (suffix, prefix, dir)
         return _open_named(how, where, flags, delete, delete_on_close)
     fd, name = _open_new(suffix, prefix, dir, flags)
@@ -560,7 +562,7 @@ def _open_named(
 
     file: Any = None
     try:
-        if _owned_file.is_usual(*how):
+        if _owned_file.is_usual(how):
             file = _owned_file.buffered(opener())
         else:
             file = _io.open(_os.curdir, *how, opener=opener)
@@ -664,106 +666,48 @@ def TemporaryFile(
     ...     file.write(b'bytes')
     5
     """
-    prefix, suffix, dir, output_type = _sanitize_params(prefix, suffix, dir)
-    if _owned_file.is_usual(mode, buffering, encoding, errors, newline):
-        new_fd = _open_nameless(dir) if _O_TMPFILE_WORKS else None
-        if new_fd is not None:
-            return _owned_file.buffered(new_fd)
-    new_fd = None
+    if suffix is prefix is dir is None and type(tempdir) is str:
+        where: tuple[Any, Any, Any, type] = (template, '', tempdir, str)
+    else:
+        where = _sanitize_params(prefix, suffix, dir)
+    how = (mode, buffering, encoding, errors, newline)
+    if (
+        _O_TMPFILE_WORKS
+        and how == _owned_file.USUAL
+        and _io.open is _owned_file.io_open
+    ):
+        fd = _open_nameless(where[2])
+        if fd is not None:
+            return _owned_file.buffered(fd)
+    if 'b' not in mode:
+        how = (mode, buffering, _io.text_encoding(encoding), *how[3:])
+    return _open_unnamed(how, where)
+
+
+def _open_unnamed(
+    how: tuple[str, int, str | None, str | None, str | None],
+    where: tuple[Any, Any, Any, type],
+) -> IO[Any]:
+    """Return a file that is open in any manner, on any file system."""
+    prefix, suffix, dir, output_type = where
+    fd = None
 
     def opener(*_: object) -> int:
-        nonlocal new_fd
+        nonlocal fd
         if _O_TMPFILE_WORKS:
-            new_fd = _open_nameless(dir)
-        if new_fd is None:
-            new_fd = _open_unlinked(prefix, suffix, dir, output_type)
-        return new_fd
+            fd = _open_nameless(dir)
+        if fd is None:
+            fd = _open_unlinked(prefix, suffix, dir, output_type)
+        return fd
 
-    if 'b' not in mode:
-        encoding = _io.text_encoding(encoding)
-    file = _io.open(
-        dir, mode, buffering, encoding, errors, newline, opener=opener
-    )
-    _owned_file.name_raw(file, new_fd)
+    file = _io.open(dir, *how, opener=opener)
+    _owned_file.name_raw(file, fd)
     return file
 
 
 if _os.name != 'posix' or _sys.platform == 'cygwin':
     # there, no file can lose its name while it is open
     TemporaryFile = NamedTemporaryFile
-
-
-# -- files in memory until they grow --
-
-
-class SpooledTemporaryFile(_SpooledFile[AnyStr]):
-    """A file that is in memory until it has more than `max_size` bytes.
-
-    Then, or when `fileno` or `rollover` is called, it moves to a
-    `TemporaryFile` with the other parameters; with `max_size` 0 it moves for
-    the last two alone. If that fails (the disk is full), the error is
-    raised, the file stays in memory as it was before the call, and all of its
-    methods go on working.
-
-    >>> with SpooledTemporaryFile(max_size=1000) as file:
-    ...     file.write(b'bytes')
-    5
-    """
-
-    if TYPE_CHECKING:
-
-        @overload
-        def __init__(
-            self: SpooledTemporaryFile[str],
-            max_size: int,
-            mode: OpenTextMode,
-            buffering: int = -1,
-            encoding: str | None = None,
-            newline: str | None = None,
-            suffix: str | bytes | None = None,
-            prefix: str | bytes | None = None,
-            dir: AnyPath | None = None,
-            *,
-            errors: str | None = None,
-        ) -> None: ...
-        @overload
-        def __init__(
-            self: SpooledTemporaryFile[str],
-            max_size: int = 0,
-            *,
-            mode: OpenTextMode,
-            buffering: int = -1,
-            encoding: str | None = None,
-            newline: str | None = None,
-            suffix: str | bytes | None = None,
-            prefix: str | bytes | None = None,
-            dir: AnyPath | None = None,
-            errors: str | None = None,
-        ) -> None: ...
-        @overload
-        def __init__(
-            self: SpooledTemporaryFile[bytes],
-            max_size: int = 0,
-            mode: OpenBinaryMode = 'w+b',
-            buffering: int = -1,
-            encoding: str | None = None,
-            newline: str | None = None,
-            suffix: str | bytes | None = None,
-            prefix: str | bytes | None = None,
-            dir: AnyPath | None = None,
-            *,
-            errors: str | None = None,
-        ) -> None: ...
-        def __init__(self, *args: Any, **options: Any) -> None: ...
-
-    def _open_file(self) -> Any:
-        return TemporaryFile(**self._TemporaryFileArgs)
-
-    def _check(self, file: Any) -> None:
-        """Move if `file` is too large; for those who write to it directly."""
-        may_move = self._max_size and not self._rolled
-        if may_move and file.tell() > self._max_size:
-            self.rollover()
 
 
 # -- directories that are removed with all that is in them --
@@ -842,10 +786,27 @@ class TemporaryDirectory(_owned_directory.OwnedDirectory[AnyStr]):
                     prefix = _os.fsencode(prefix)
             where = _sanitize_params(prefix, suffix, dir)
             fd, name = _create(where, 'tempfile.mkdtemp', make)
-        self._own(name, fd, ignore_cleanup_errors, delete)
+        self.name = name
+        try:
+            self._finalizer = _owned_directory.DirectoryCleaner(
+                type(self), name, fd, ignore_cleanup_errors, delete
+            )
+        except BaseException:
+            _owned_directory.undo(name, fd)
+            raise
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:
+    if name == 'SpooledTemporaryFile':
+        with _after_fork.late_import:
+            from . import _spooling
+
+        # another thread may have put something in its place
+        return globals().setdefault(name, _spooling.SpooledTemporaryFile)
     # what the standard library's module does not have is not in its listing
     if name == 'pin':
         with _after_fork.late_import:
