@@ -102,7 +102,7 @@ class DirectoryCleaner:
         if not self._birthplace.is_here:
             raise PermissionError(
                 errno.EPERM,
-                f"cannot {verb} the parent process's directory",
+                f"cannot {verb} another process's directory",
                 self.name,
             )
         if self.is_kept:

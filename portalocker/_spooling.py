@@ -6,8 +6,6 @@ import io
 import os
 from _warnings import warn as warn_now
 
-from . import tempfile
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -25,6 +23,11 @@ else:
     from ._owned_file import FileOf
 
     AnyStr = None
+
+
+def open_file(**how: Any) -> Any:
+    """Open what a file moves to: `tempfile`, which loads us, says how."""
+    raise NotImplementedError
 
 
 def _delegate(name: str) -> Any:
@@ -185,7 +188,7 @@ class SpooledTemporaryFile(FileOf[AnyStr]):
         memory = old if self._memory is None else self._memory
         content = memory.getvalue()
         try:
-            new = tempfile.TemporaryFile(**self._TemporaryFileArgs)
+            new = open_file(**self._TemporaryFileArgs)
             try:
                 _write_all(new.fileno(), content)
                 new.seek(position)
@@ -347,7 +350,8 @@ class SpooledTemporaryFile(FileOf[AnyStr]):
 
 # a base class of the interpreter's own costs as much as all the rest here
 io.IOBase.register(SpooledTemporaryFile)
-SpooledTemporaryFile.__module__ = tempfile.__name__
+# where users find it
+SpooledTemporaryFile.__module__ = f'{__package__}.tempfile'
 
 
 def _size_of(data: Any) -> int:

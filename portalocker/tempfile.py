@@ -796,6 +796,10 @@ class TemporaryDirectory(_owned_directory.OwnedDirectory[AnyStr]):
             raise
 
 
+def _open_spooled(**how: Any) -> Any:
+    return TemporaryFile(**how)
+
+
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
@@ -805,6 +809,7 @@ def __getattr__(name: str) -> Any:
         with _after_fork.late_import:
             from . import _spooling
 
+        _spooling.open_file = _open_spooled
         # another thread may have put something in its place
         return globals().setdefault(name, _spooling.SpooledTemporaryFile)
     # what the standard library's module does not have is not in its listing

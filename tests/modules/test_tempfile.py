@@ -8,13 +8,14 @@ import gc
 import io
 import os
 import pathlib
+import pickle
 import re
 import stat
 import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -652,7 +653,7 @@ def test_a_child_may_clean_up_only_what_it_made(folder: pathlib.Path) -> None:
         file.close()
         assert os.path.exists(directory.name)
         assert os.path.exists(file.name)
-        with pytest.raises(PermissionError, match='parent'):
+        with pytest.raises(PermissionError, match='another process'):
             directory.keep()
         own = tempfile.TemporaryDirectory()
         own.cleanup()
@@ -753,6 +754,42 @@ def test_copies_share_the_directory() -> None:
     assert os.path.isdir(second.name)
     second.cleanup()
     assert not os.path.exists(second.name)
+
+
+@pytest.mark.parametrize(
+    'away', [copy.deepcopy, lambda thing: pickle.loads(pickle.dumps(thing))]
+)
+def test_what_leaves_the_process_removes_nothing(
+    away: Callable[[Any], Any],
+) -> None:
+    directory = tempfile.TemporaryDirectory(lock=True)
+    other = away(directory)
+    assert other.name == directory.name
+    assert other.fd is None
+    other.cleanup()
+    with pytest.raises(PermissionError, match='cannot keep'):
+        other.keep()
+    del other
+    gc.collect()
+    assert os.path.isdir(directory.name)
+    directory.cleanup()
+    assert not os.path.exists(directory.name)
+
+
+def test_code_of_spooled_files_is_loaded_with_the_first() -> None:
+    done = run(
+        'import sys\n'
+        'from portalocker import tempfile\n'
+        'print("portalocker._spooling" in sys.modules)\n'
+        'print("SpooledTemporaryFile" in dir(tempfile))\n'
+        'from portalocker.tempfile import *\n'
+        'print(SpooledTemporaryFile is tempfile.SpooledTemporaryFile)\n'
+        'print(repr(SpooledTemporaryFile))\n'
+    )
+    assert done.stdout.splitlines() == [
+        *('False', 'True', 'True'),
+        "<class 'portalocker.tempfile.SpooledTemporaryFile'>",
+    ]
 
 
 def test_at_the_end_of_the_process_all_go(folder: pathlib.Path) -> None:
