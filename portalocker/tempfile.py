@@ -786,7 +786,7 @@ class TemporaryDirectory(_owned_directory.OwnedDirectory[AnyStr]):
                     prefix = _os.fsencode(prefix)
             where = _sanitize_params(prefix, suffix, dir)
             fd, name = _create(where, 'tempfile.mkdtemp', make)
-        self.name = name
+        self.name: AnyStr = name
         try:
             self._finalizer = _owned_directory.DirectoryCleaner(
                 type(self), name, fd, ignore_cleanup_errors, delete
