@@ -29,7 +29,9 @@ class FileLocks(question.Question):
         (FREE, 'x flock'): question.Goal(2.5),
         (COUNTED, 'more us'): question.Goal(1),
     }
-    rivals = 'flock', 'ours', 'filelock', 'filelock 3.12', 'fasteners'
+    rivals = (
+        'flock', 'ours', 'bare', 'filelock', 'filelock 3.12', 'fasteners',
+    )  # fmt: skip
 
     def cases(self, quick: bool) -> list[question.Case]:
         """Return each situation of a lock that nobody else wants."""

@@ -187,6 +187,29 @@ class Floor(Rival):
         )
 
 
+class Bare(Rival):
+    """The least programs, in Python, that keep our promises."""
+
+    name = 'bare'
+    module_name = 'least_file_lock'
+    counts_levels = True
+
+    def lock(self, path: str, timeout: float) -> Lockable:
+        """Return the least `Lock`."""
+        lock: Lockable = self.module.BareLock(path)
+        return lock
+
+    def guard(self, path: str) -> AbstractContextManager[Any]:
+        """Return a new one."""
+        guard: AbstractContextManager[Any] = self.module.BareLock(path)
+        return guard
+
+    def file_lock(self, path: str, timeout: float) -> Lockable:
+        """Return the least `FileLock`."""
+        lock: Lockable = self.module.BareFileLock(path)
+        return lock
+
+
 class Portalocker(Rival):
     """This library; `Released` has the same names."""
 
@@ -514,6 +537,7 @@ RIVALS: dict[str, Rival] = {
     for rival in (
         Floor(),
         Portalocker(),
+        Bare(),
         Released(),
         Filelock(),
         OlderFilelock(),

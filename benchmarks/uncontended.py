@@ -39,6 +39,8 @@ class Uncontended(question.Question):
         (PID + ON_DISK, 'median us'): question.Goal(120),
     }
 
+    rivals = (*question.Question.rivals, 'bare')
+
     def cases(self, quick: bool) -> list[question.Case]:
         """Return every kind of lock, file-making ones on disk and in RAM."""
         return [
