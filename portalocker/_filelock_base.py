@@ -341,11 +341,11 @@ class BaseFileLock(
         return True
 
     def _let_go(self, hold: _hold.Hold) -> None:  # noqa: C901
+        if hold.is_logged:
+            _filelock_waiting.log_release(self, hold)
         fd, turn, owner = hold.fd, hold.turn, hold.owner
         is_logged, counted, region = hold.is_logged, hold.counted, hold.region
         began = None if counted is None else counted.calls_release()
-        if is_logged:
-            _filelock_waiting.log(_filelock_waiting.RELEASING, self)
         try:
             del held[hold]
         except KeyError:  # somebody else releases it at this moment

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any, NoReturn
 
+    from ._hold import Hold
+
 _INFINITY = float('inf')
 _CONTEXT_POLICIES = ('chain', 'group')
 _CLOSE_POLICIES = ('default', 'raise', 'suppress')
@@ -152,6 +154,15 @@ class Settings(AsGiven):
     # What threads changed, each for itself; None: nothing
     _of_thread: Any
     _openings: Iterable[int]
+    _hold: Hold
+    _lock_file: str
+    _path: str
+
+    def _find_path(self) -> str:
+        """Where the file is now; whoever holds through us has pinned it."""
+        if self._hold.owner is None:
+            self._path = _filelock_opening.absolute(self._lock_file)
+        return self._path
 
     def _set_up(self, lock_file: Any, options: dict[str, Any]) -> None:
         self._lock_file = self._path = path(lock_file)

@@ -7,7 +7,6 @@ import os
 import time
 
 from . import (
-    _filelock_opening,
     _filelock_waiting,
     _holdings,
     _pacing,
@@ -63,7 +62,7 @@ class SoftFileLock(BaseFileLock):
             self._refuse('on_acquired', 'it has no descriptor')
 
     def _first_try(self, may_wait: bool) -> tuple[Any, Any]:
-        self._path = _filelock_opening.absolute(self._lock_file)
+        self._find_path()
         made = self._try_to_make()
         if made is not None:
             return made, None
@@ -159,7 +158,7 @@ class SoftFileLock(BaseFileLock):
     @property
     def pid(self) -> int | None:
         """The process id in the lock file, None where there is none."""
-        marker = _soft_marker.read(_filelock_opening.absolute(self.lock_file))
+        marker = _soft_marker.read(self._find_path())
         return None if marker is None else marker.pid
 
     @property
@@ -177,7 +176,7 @@ class SoftFileLock(BaseFileLock):
         If its maker lives, two hold the lock from then on.
         """
         try:
-            os.unlink(_filelock_opening.absolute(self.lock_file))
+            os.unlink(self._find_path())
         except FileNotFoundError:
             pass
 

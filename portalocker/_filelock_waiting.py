@@ -28,7 +28,7 @@ _DEBUG = 10
 # What programs, and their tests, look for in the log
 ATTEMPTING = 'Attempting to acquire lock %s on %s'
 ACQUIRED = 'Lock %s acquired on %s'
-RELEASING = 'Attempting to release lock %s on %s'
+_RELEASING = 'Attempting to release lock %s on %s'
 RELEASED = 'Lock %s released on %s'
 _WAITING = 'Lock %s not acquired on %s, waiting %s seconds ...'
 _TIMED_OUT = 'Timeout on acquiring lock %s on %s'
@@ -96,6 +96,16 @@ def _find_logger() -> bool:
 def log(text: str, lock: Any, *more: object) -> None:
     """Tell the log of an event in the life of a lock."""
     _logger.debug(text, id(lock), lock.lock_file, *more)
+
+
+def log_release(lock: Any, hold: Any) -> None:
+    """Tell the log that a hold is about to be let go."""
+    try:
+        log(_RELEASING, lock)
+    except BaseException:  # of a handler of the log: let go nonetheless
+        hold.is_logged = False
+        lock._let_go(hold)
+        raise
 
 
 class Patience:

@@ -20,11 +20,13 @@ from . import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import pathlib
-    from collections.abc import Callable, Generator, Sequence
-    from typing import Any, Protocol
+    from collections.abc import Callable, Generator, Iterable, Sequence
+    from typing import Any, Protocol, TypeVar
 
     from . import _holdings
     from ._acquisition import Ticking
+
+    Taken = TypeVar('Taken')
 
     class PlaceHolder(Protocol):
         """A semaphore: it takes one of the places for itself."""
@@ -79,12 +81,44 @@ def hold_of(semaphore: PlaceHolder) -> _holdings.Holding | None:
     return place and place._holdings.own()  # type: ignore[no-any-return]
 
 
+def _or_give_back(semaphore: PlaceHolder, take: Callable[[], Taken]) -> Taken:
+    """What `take()` gives; if it raises, no place is kept but a known one."""
+    known = semaphore.lock
+    try:
+        return take()
+    except BaseException:  # a signal handler may come late
+        if semaphore.lock is not known and hold_of(semaphore) is not None:
+            semaphore.release()
+        raise
+
+
 def try_one(semaphore: Any) -> bool:
     """Have the semaphore take a place if one is free; whether it did."""
-    return _acquisition.try_counted(
+    return _or_give_back(
         semaphore,
-        lambda: bool(semaphore.try_lock(semaphore.get_filenames())),
-        lambda: hold_of(semaphore),
+        lambda: _acquisition.try_counted(
+            semaphore,
+            lambda: bool(semaphore.try_lock(semaphore.get_filenames())),
+            lambda: hold_of(semaphore),
+        ),
+    )
+
+
+def try_these(semaphore: PlaceHolder, filenames: Iterable[Any]) -> bool:
+    """Have it take one of these places if one is free; whether it did."""
+    return _or_give_back(
+        semaphore,
+        lambda: any(
+            semaphore._try_place(filename, _opening.nofollow_opener)
+            for filename in filenames
+        ),
+    )
+
+
+def take_one(semaphore: PlaceHolder, timeout: Any, interval: Any) -> None:
+    """Have it take a place, waiting for its turn."""
+    _or_give_back(
+        semaphore, lambda: Places(semaphore).take_one(timeout, interval)
     )
 
 

@@ -138,8 +138,7 @@ class FileLock(BaseFileLock):
 
     def _open_there(self) -> int:
         """What the usual way to open did not do."""
-        self._path = _filelock_opening.absolute(self._lock_file)
-        return _filelock_opening.open_or_make(self._path, self._mode)
+        return _filelock_opening.open_or_make(self._find_path(), self._mode)
 
     def _get_fh(self) -> _signal_handlers.Kept:
         kept = _signal_handlers.Kept()

@@ -868,7 +868,7 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
         a file cannot be opened.
         """
         try:
-            _places.Places(self).take_one(timeout, check_interval)
+            _places.take_one(self, timeout, check_interval)
         except exceptions.AlreadyLocked:
             if coalesce(fail_when_locked, self.fail_when_locked):
                 raise
@@ -880,19 +880,20 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
 
         It never waits.
         """
-        return any(
-            self._try_place(filename, _opening.nofollow_opener)
-            for filename in filenames
-        )
+        return _places.try_these(self, filenames)
 
     def _try_place(
         self, filename: types.Filename, opener: Callable[[str, int], int]
     ) -> bool:
         slot = Lock(filename, fail_when_locked=True, opener=opener)
-        if not slot._try():
-            return False
-        self._keep(slot)
-        return True
+        try:
+            if slot._try():
+                self._keep(slot)
+                return True
+        finally:  # a signal handler, or one place too many
+            if self.lock is not slot:
+                slot.release()
+        return False
 
     def _keep(self, slot: Lock) -> None:
         with self._lock_mutex:
@@ -901,7 +902,6 @@ class BoundedSemaphore(_copies.StartsReleased, LockBase):
                 self.lock = slot
                 return
         # Another thread was faster with this very object
-        slot.release()
         raise _places.already_has_place(self)
 
     @property

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from .. import (
     _acquisition,
     _deadlock,
-    _filelock_opening,
     _filelock_options,
     _hold,
     _signal_handlers,
@@ -96,7 +95,7 @@ class _Attempt(_waiting.Attempt[None]):
         self._owner = _task_claimant.running_claimant()
         path = half._path
         if half._is_relative:
-            path = _filelock_opening.absolute(half.lock_file)
+            path = half._find_path()
         is_ours = half._hold.owner == self._owner
         may_wait = wish.may_wait and not is_ours
         super().__init__(lock, path, wish.timeout if may_wait else 0)

@@ -52,6 +52,31 @@ def takes(kind: Any, path: Any, interruption: Interruption) -> Iterator[Any]:
     yield lock
     with interruption:
         lock.acquire()
+    holds_nothing_if(lock, interruption)
+
+
+def tries(kind: Any, path: Any, interruption: Interruption) -> Iterator[Any]:
+    lock = kind.make(path)
+    yield lock
+    with interruption:
+        assert try_to_hold(lock)
+    holds_nothing_if(lock, interruption)
+
+
+def enters_a_block(
+    kind: Any, path: Any, interruption: Interruption
+) -> Iterator[Any]:
+    lock = kind.make(path)
+    yield lock
+    with interruption:
+        lock.__enter__()
+    holds_nothing_if(lock, interruption)
+
+
+def holds_nothing_if(lock: Any, interruption: Interruption) -> None:
+    """Whoever is told that it failed will not release it."""
+    if interruption.came_out:
+        assert handle(lock) is None, interruption.place
 
 
 def lets_go(kind: Any, path: Any, interruption: Interruption) -> Iterator[Any]:
@@ -122,12 +147,15 @@ def waits(kind: Any, path: Any, interruption: Interruption) -> Iterator[Any]:
     announce_wait(lock, lambda: interruption.spare(rival.release))
     with interruption:
         lock.acquire()
-        lock.release()
+    holds_nothing_if(lock, interruption)
+    if not interruption.came_out:
+        with interruption:
+            lock.release()
     if handle(rival) is not None:
         rival.release()
 
 
-SHORT_ACTS = (takes, lets_go, runs_a_block)
+SHORT_ACTS = (takes, tries, enters_a_block, lets_go, runs_a_block)
 INNER_ACTS = (enters_a_block_in_a_block, enters_a_block_while_it_holds)
 # Hundreds of steps, which other kinds share with a few
 LONG_ACTS = (is_refused, waits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import errno
+import itertools
 import logging
 import os
 import pathlib
@@ -13,12 +14,19 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 from children import in_child
 
 import portalocker
-from portalocker import _filelock_waiting, _hold, exceptions, filelock
+from portalocker import (
+    _filelock_waiting,
+    _hold,
+    exceptions,
+    filelock,
+    wait_counters,
+)
 from portalocker.filelock import (
     AcquireReturnProxy,
     BaseFileLock,
@@ -491,6 +499,30 @@ def test_relative_path_is_where_it_was_when_it_was_taken(
             assert not FileLock(tmp_path / name / 'lock').try_acquire()
 
 
+@pytest.mark.parametrize('kind', [FileLock, SoftFileLock])
+def test_who_holds_a_relative_path_keeps_out_those_who_moved(
+    tmp_path, monkeypatch, kind
+) -> None:
+    there, elsewhere = tmp_path / 'there', tmp_path / 'elsewhere'
+    there.mkdir()
+    elsewhere.mkdir()
+    lock = kind('lock')
+    monkeypatch.chdir(there)
+    taken = []
+    with lock:
+        monkeypatch.chdir(elsewhere)
+        thread = threading.Thread(
+            target=lambda: taken.append(lock.try_acquire())
+        )
+        thread.start()
+        thread.join()
+        assert not kind(there / 'lock').try_acquire()
+    assert taken == [False]
+    assert kind(there / 'lock').try_acquire()
+    with lock:
+        assert (elsewhere / 'lock').exists()
+
+
 def test_settings_are_those_of_each_thread(path) -> None:
     lock = FileLock(path, timeout=3)
     lock.timeout = 5
@@ -590,6 +622,88 @@ def test_holder_that_had_waited_tells_since_when(path) -> None:
     holder = caught.value.holder
     assert holder.pid == os.getpid()
     assert before - 1 < holder.since <= time.time()
+
+
+class Unheard(Exception):
+    """What a handler of the log raises."""
+
+
+class RaisingHandler(logging.Handler):
+    """Raises at the n-th line that it is to write, and at no other."""
+
+    def __init__(self, nth: int) -> None:
+        super().__init__()
+        self.left = nth
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.left -= 1
+        if self.left == -1:
+            raise Unheard(record.getMessage())
+
+
+def in_passing(path: str, lock: Any) -> None:
+    with lock:
+        pass
+
+
+def refused(path: str, lock: Any) -> None:
+    with type(lock)(path), pytest.raises(Timeout):
+        lock.acquire(timeout=0.01)
+
+
+def cancelled(path: str, lock: Any) -> None:
+    with type(lock)(path), pytest.raises(Cancelled):
+        lock.acquire(timeout=60, cancel_check=lambda: True)
+
+
+def warned(path: str, lock: Any) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_filelock_waiting, 'WARN_AFTER_SECONDS', 0)
+        refused(path, lock)
+
+
+@pytest.mark.parametrize('kind', [FileLock, SoftFileLock])
+@pytest.mark.parametrize(
+    'act', [in_passing, refused, cancelled, warned], ids=lambda a: a.__name__
+)
+@pytest.mark.parametrize('is_counted', [False, True])
+def test_log_handler_that_raises_leaves_nothing_held(
+    path, kind, act, is_counted
+) -> None:
+    logger = logging.getLogger('filelock')
+    usual = logger.level
+    logger.setLevel('DEBUG')
+    if is_counted:
+        wait_counters.enable()
+    try:
+        for nth in itertools.count():
+            handler = RaisingHandler(nth)
+            logger.addHandler(handler)
+            lock = kind(path)
+            try:
+                act(path, lock)
+                assert handler.left >= 0
+                break
+            except Unheard:
+                pass
+            finally:
+                logger.removeHandler(handler)
+            assert not lock.is_locked
+            assert not _hold.held
+            assert kind(path).try_acquire()
+            assert not active_waits()
+        assert nth > 3
+    finally:
+        logger.setLevel(usual)
+        wait_counters.disable()
+
+
+def active_waits() -> dict[str, int]:
+    return {
+        name: waits.active
+        for name, waits in wait_counters.snapshot().items()
+        if waits.active
+    }
 
 
 # -- SoftFileLock

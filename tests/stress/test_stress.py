@@ -36,6 +36,7 @@ from journal import (
 )
 
 import portalocker
+from portalocker import filelock
 
 PROCESSES = 6
 THREADS = 2
@@ -71,6 +72,14 @@ def make_semaphore(path: pathlib.Path, number: int) -> Any:
     )
 
 
+def make_file_lock(path: pathlib.Path, number: int) -> Any:
+    return filelock.FileLock(path, timeout=PATIENCE_SECONDS)
+
+
+def make_soft(path: pathlib.Path, number: int) -> Any:
+    return filelock.SoftFileLock(path, timeout=PATIENCE_SECONDS)
+
+
 def make_mixed(path: pathlib.Path, number: int) -> Any:
     """Locks of all kinds on one file."""
     if number % 5 == 0:
@@ -93,6 +102,8 @@ KINDS: dict[str, tuple[Maker, int]] = {
     'temporary': (make_temporary, 1),
     'pid_file': (make_pid_file, 1),
     'semaphore': (make_semaphore, PLACES),
+    'filelock': (make_file_lock, 1),
+    'soft': (make_soft, 1),
     'mixed': (make_mixed, 1),
 }
 
@@ -179,13 +190,20 @@ class Worker:
             lock.release()
             os.waitpid(child, 0)
             return
-        if choices.random() < 0.05 and not isinstance(lock, portalocker.RLock):
-            (held.fh if hasattr(held, 'fh') else held).close()
+        handle = getattr(held, 'fh', held)
+        if (
+            choices.random() < 0.05
+            and not isinstance(lock, portalocker.RLock)
+            and hasattr(handle, 'close')
+        ):
+            handle.close()
         lock.release()
 
 
 class Killer:
     """Starts workers, strikes some, and starts others in their place."""
+
+    _worker = Worker
 
     def __init__(self, make: Maker, directory: pathlib.Path) -> None:
         self._make = make
@@ -208,7 +226,7 @@ class Killer:
         try:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             warnings.simplefilter('ignore')
-            Worker(self._make, self._directory, self._started).run()
+            self._worker(self._make, self._directory, self._started).run()
             status = 0
         except BaseException:
             import traceback
