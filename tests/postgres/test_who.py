@@ -67,7 +67,9 @@ def test_free_lock_and_file_are_listed_apart(
     path.touch()
     assert who(str(path), f'{server.url}/jobs') == 1
     files, servers = capsys.readouterr().out.split('\n\n')
-    assert files.split()[-6:-4] == [str(path), 'free']
+    row = files.splitlines()[-1]
+    assert row.startswith(f'{path} ')
+    assert row.removeprefix(str(path)).split()[0] == 'free'
     assert servers.split()[-7:-5] == ['jobs', 'free']
 
 

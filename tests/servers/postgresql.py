@@ -173,7 +173,8 @@ class PostgreSQL(Daemon):
         ]
         self.spawn(
             self.programs / 'postgres', '-D', self.data, '-p', self.port,
-            '-h', '127.0.0.1', '-k', self.directory, *settings,
+            # no socket of its own in the directory: its path may be too long
+            '-h', '127.0.0.1', '-k', '', *settings,
         )  # fmt: skip
         self.wait_until(self._answers)
 
