@@ -361,6 +361,31 @@ class ClaimCarrier(_redis_mail.RedisMail):
         return not self.claims and idle > IDLE_SECONDS
 
 
+class SignOfLife:
+    """Whether a session still hears its server, which is asked for it."""
+
+    def __init__(self, session: ClaimCarrier) -> None:
+        self._session = session
+        self._wake: Callable[[], object] | None = None
+        #: it has ended, or answered
+        self.is_known = False
+        session.post('PING', answered=self._hear)
+
+    def _hear(self, _: object) -> None:
+        with self._session.mutex:
+            self.is_known = True
+            wake, self._wake = self._wake, None
+        if wake is not None:
+            wake()
+
+    def prepare_pause(self, wake: Callable[[], object]) -> bool:
+        """Have `wake` called at the answer; whether one is awaited."""
+        with self._session.mutex:
+            self._wake = wake
+            self.is_known = self.is_known or self._session.is_over
+            return not self.is_known
+
+
 def loss_of(claim: Claim) -> exceptions.LockLostError:
     """The loss of a claim, as an error with its cause."""
     cause = claim.session.cause or (

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _RESTARTS_IN_A_ROW = 3
 # Waiters further behind look for the death of those before them less often
 _HIGHEST_RANK = 7
+# The end of a session wakes those who have a claim in it, not who asks for it
+_LIFE_SECONDS = 0.02
 # of the interval: who is first looks more often, all the others wait for that
 _FIRST_IN_LINE = 0.75
 _TAKEOVERS = {'immediate': 'i', 'safe': 's'}
@@ -308,7 +310,7 @@ class _Acquisition:
             if answer in {_redis_core.QUEUED, _redis_core.REFUSED}:
                 self._has_waited = answer == _redis_core.QUEUED
                 return False
-            self._note_restart(claim, answer)
+            yield from self._note_restart(claim, answer)
 
     def _has(self, claim: _redis_claims.Claim) -> Generator[Step, Any, bool]:
         """Whether it is ours, as soon as its channel has a subscriber.
@@ -359,12 +361,16 @@ class _Acquisition:
         claim.session.leave_company(claim)
         return False
 
-    def _note_restart(self, claim: _redis_claims.Claim, answer: str) -> None:
+    def _note_restart(
+        self, claim: _redis_claims.Claim, answer: str
+    ) -> Generator[Step, Any, None]:
         """The server knows nothing of us, or what it knew got too old."""
         self._restarts += 1
         if answer != _redis_core.NO_SESSION:
             return
-        if not claim.session.dialect.is_sharded:
+        if claim.session.dialect.is_sharded:
+            yield from self._look_for_life(claim.session)
+        else:
             claim.session.close('the server does not see it')
         if self._restarts > _RESTARTS_IN_A_ROW:
             raise ServerSeesNoSession(
@@ -372,6 +378,20 @@ class _Acquisition:
                 'not see our subscription; is there a proxy in between, or '
                 'a replica, or does the lock move to another node?'
             )
+
+    @staticmethod
+    def _look_for_life(
+        session: _redis_claims.ClaimCarrier,
+    ) -> Generator[Step, Any, None]:
+        """Its other locks may lie in slots that did not move: it stays.
+
+        Unless it is over, which it may not have noticed.
+        """
+        life = _redis_claims.SignOfLife(session)
+        patience = _deadline.Deadline(_redis_endpoint.CONNECT_SECONDS)
+        while not life.is_known and patience.remaining() > 0:
+            yield Rest(life, _LIFE_SECONDS)
+            life.is_known = life.is_known or session.is_over
 
     def _ask(self, claim: _redis_claims.Claim) -> Generator[Step, Any, str]:
         """Ask for the lock; what the server said."""

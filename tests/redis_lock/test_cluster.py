@@ -155,6 +155,33 @@ def test_waiter_is_woken_and_dead_holders_are_passed(
         second.release()
 
 
+def test_session_that_has_not_noticed_its_end_is_replaced(
+    cluster: Any, channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RedisLock(channel, cluster) as lock:
+        session: Any = lock.pubsub
+        node = cluster.get_redis_connection(
+            cluster.get_node_from_key(lock._order.keys[0].decode())
+        )
+        real, noticed = session._receive, threading.Event()
+        monkeypatch.setattr(
+            session, '_receive', lambda: noticed.wait(LONG) and real()
+        )
+        session.attend()
+        kill_session(node, lock)
+        asked = len(session._outbox)
+        again = RedisLock(channel, cluster)
+        with in_thread(lambda: again.acquire(timeout=LONG)) as results:
+            eventually(lambda: results or len(session._outbox) > asked)
+            assert not results
+            noticed.set()
+        assert results == [again]
+        assert again.pubsub is not session
+        again.release()
+        with pytest.raises(exceptions.LockLostError):
+            lock.release()
+
+
 def test_multi_lock_needs_one_hash_tag(cluster: Any, channel: str) -> None:
     names = [f'{{{channel}}} {n}' for n in range(3)]
     with RedisMultiLock(names, cluster):
