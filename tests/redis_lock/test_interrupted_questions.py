@@ -85,10 +85,15 @@ def test_cancelled_question_leaves_no_hold(
                 session = before.pubsub
             lock = AsyncRedisLock(channel, far, lease=LEASE)
             task = loop.create_task(lock.acquire())
+            stopped = asyncio.Event()
             stop_question(
                 *(proxy, channel),
-                lambda: loop.call_soon_threadsafe(task.cancel),
+                lambda: loop.call_soon_threadsafe(stopped.set),
             )
+            await stopped.wait()
+            while not task.done():  # asyncio.wait_for may swallow the first
+                task.cancel()
+                await asyncio.sleep(0.01)
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert not lock.locked
