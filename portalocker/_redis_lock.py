@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 from . import (
+    _deadline,
+    _pacing,
     _redis_claims,
     _redis_core,
     _redis_endpoint,
@@ -101,7 +104,7 @@ class RedisLockState(_redis_holding.RedisHolding):
         pause: Callable[[float], object] | None = None,
     ) -> Iterator[int]:
         """Count the attempts; the pauses between them are random."""
-        return _redis_plan.jittered_ticks(
+        return jittered_ticks(
             self.timeout if timeout is None else timeout,
             self.check_interval if check_interval is None else check_interval,
             pause or time.sleep,
@@ -218,3 +221,20 @@ def mode_of(flags: constants.LockFlags, limit: int) -> str:
             raise ValueError('cannot limit shared holders: see RedisSemaphore')
         return 's'
     return 'x' if limit == 1 else 'p'
+
+
+def jittered_ticks(
+    timeout: float, interval: float, pause: Callable[[float], object]
+) -> Iterator[int]:
+    """Count the attempts; the pauses between them are random."""
+    deadline = _deadline.Deadline(timeout)
+    interval = max(interval, _pacing.SHORTEST_PAUSE_SECONDS)
+    attempt = 0
+    while True:
+        yield attempt
+        remaining = deadline.remaining()
+        if remaining <= 0:
+            return
+        attempt += 1
+        jitter = 0.75 + random.random() / 2  # noqa: S311 - no secret
+        pause(min(remaining, interval * jitter))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 import socket
 import threading
 import typing
@@ -17,7 +16,6 @@ from redis import exceptions as redis_errors
 
 from . import (
     _deadline,
-    _pacing,
     _redis_claims,
     _redis_core,
     _redis_endpoint,
@@ -187,23 +185,6 @@ def _check_lease(lease: float, takeover: str) -> None:
             'cannot take over safely without a lease: nobody would ever get '
             'the lock of a dead holder'
         )
-
-
-def jittered_ticks(
-    timeout: float, interval: float, pause: Callable[[float], object]
-) -> Iterator[int]:
-    """Count the attempts; the pauses between them are random."""
-    deadline = _deadline.Deadline(timeout)
-    interval = max(interval, _pacing.SHORTEST_PAUSE_SECONDS)
-    attempt = 0
-    while True:
-        yield attempt
-        remaining = deadline.remaining()
-        if remaining <= 0:
-            return
-        attempt += 1
-        jitter = 0.75 + random.random() / 2  # noqa: S311 - no secret
-        pause(min(remaining, interval * jitter))
 
 
 def acquisition(
