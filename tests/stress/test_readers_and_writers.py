@@ -147,6 +147,14 @@ class Striker(Killer):
     strikes = 0
     _worker = ReaderWriter
 
+    def start(self) -> None:
+        """Start one worker; until it has a handler a strike does nothing."""
+        before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        try:
+            super().start()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
     def strike(self) -> None:
         for _ in range(3):
             time.sleep(self._choices.random() / 100)
