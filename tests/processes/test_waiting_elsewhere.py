@@ -137,25 +137,34 @@ def test_a_waiter_here_is_woken_by_a_holder_elsewhere(
             assert waiter.said_at_last() == 'in'
 
 
-@pytest.mark.parametrize('place', IN_ONE_LINE)
-def test_who_waits_here_and_elsewhere_stands_in_one_line(
-    place: str, path: pathlib.Path
+def come_in_turn(
+    path: pathlib.Path, *waiting: tuple[tuple[str, ...], str]
 ) -> None:
-    around = elsewhere(IN_ONE_LINE[place])
+    """Wait, each in its surroundings and in that way; come in, in order."""
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(held(path))
         waiters = []
-        for n in range(4):
-            there = around if n % 2 else ()
-            waiter = stack.enter_context(Contender(path, around=there))
-            assert waiter.said() == (
-                'parked on predecessor' if n else 'parked on file'
-            )
+        for around, said in waiting:
+            waiter = stack.enter_context(Contender(path, around=around))
+            assert waiter.said() == said
             waiters.append(waiter)
         lock.release()
         for waiter in waiters:
             assert waiter.said_at_last() == 'in'
             waiter.go_on()
+
+
+@pytest.mark.parametrize('place', IN_ONE_LINE)
+def test_who_waits_here_and_elsewhere_stands_in_one_line(
+    place: str, path: pathlib.Path
+) -> None:
+    around = elsewhere(IN_ONE_LINE[place])
+    behind = 'parked on predecessor'
+    come_in_turn(
+        path,
+        *(((), 'parked on file'), (around, behind)),
+        *(((), behind), (around, behind)),
+    )
 
 
 @pytest.mark.parametrize('place', OUT_OF_REACH)
@@ -163,18 +172,8 @@ def test_whoever_cannot_reach_its_predecessor_comes_after_it_all_the_same(
     place: str, path: pathlib.Path
 ) -> None:
     around = elsewhere(OUT_OF_REACH[place])
-    with contextlib.ExitStack() as stack:
-        lock = stack.enter_context(held(path))
-        waiters = []
-        for n in range(3):
-            there = around if n == 1 else ()
-            waiter = stack.enter_context(Contender(path, around=there))
-            assert waiter.said() == 'parked on file'
-            waiters.append(waiter)
-        lock.release()
-        for waiter in waiters:
-            assert waiter.said_at_last() == 'in'
-            waiter.go_on()
+    first = 'parked on file'
+    come_in_turn(path, ((), first), (around, first), ((), first))
 
 
 @pytest.mark.parametrize('place', BARE)

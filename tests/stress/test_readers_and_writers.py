@@ -20,14 +20,13 @@ import pytest
 if sys.platform != 'linux':
     pytest.skip('it kills as POSIX does', allow_module_level=True)
 
-from journal import ENTER, LEAVE, STAY, Journal, Record, lost_updates
+from journal import ENTER, LEAVE, STAY, Record, lost_updates
 from test_stress import (
     PATIENCE_SECONDS,
-    PROCESSES,
     SECONDS,
-    SEED,
     Killer,
     Worker,
+    contend,
 )
 
 import portalocker
@@ -192,26 +191,8 @@ def test_writer_that_is_not_alone_is_seen() -> None:
 
 def run(directory: pathlib.Path, seconds: float) -> None:
     """Let them contend for some seconds; prove that nothing was torn."""
-    print(f'PORTALOCKER_STRESS_SEED={SEED}')
-    (directory / 'counter').touch()
-    journal = Journal(directory / 'journal')
     killer = Striker(make, directory)
-    until = time.monotonic() + seconds
-    try:
-        for _ in range(PROCESSES):
-            killer.start()
-        while (
-            time.monotonic() < until
-            or not killer.kills
-            or not (directory / 'counter').stat().st_size
-        ):
-            killer.strike()
-            killer.fail_if_one_failed()
-        killer.stop()
-    finally:
-        killer.close()
-        journal.close()
-    records = journal.read()
+    records = contend(killer, directory, seconds)
     left = sum(record.verb % READING == LEAVE for record in records)
     print(
         f'{left} visits, {killer.kills} kills, {killer.stops} stops, '

@@ -285,13 +285,13 @@ def ends_in_time(pid: int) -> bool:
         os.close(fd)
 
 
-def run(name: str, directory: pathlib.Path, seconds: float) -> None:
-    """Let them contend for some seconds; prove that nothing was lost."""
+def contend(
+    killer: Killer, directory: pathlib.Path, seconds: float
+) -> list[Record]:
+    """Let them contend for some seconds; what they wrote down."""
     print(f'PORTALOCKER_STRESS_SEED={SEED}')
-    make, places = KINDS[name]
     (directory / 'counter').touch()
     journal = Journal(directory / 'journal')
-    killer = Killer(make, directory)
     until = time.monotonic() + seconds
     try:
         for _ in range(PROCESSES):
@@ -308,7 +308,14 @@ def run(name: str, directory: pathlib.Path, seconds: float) -> None:
     finally:
         killer.close()
         journal.close()
-    records = journal.read()
+    return journal.read()
+
+
+def run(name: str, directory: pathlib.Path, seconds: float) -> None:
+    """Let them contend for some seconds; prove that nothing was lost."""
+    make, places = KINDS[name]
+    killer = Killer(make, directory)
+    records = contend(killer, directory, seconds)
     left = sum(record.verb == LEAVE for record in records)
     counter = int((directory / 'counter').read_text(encoding='ascii'))
     print(f'{name}: {left} visits, {killer.kills} kills, {killer.stops} stops')
