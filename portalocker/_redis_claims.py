@@ -367,13 +367,17 @@ class SignOfLife:
     def __init__(self, session: ClaimCarrier) -> None:
         self._session = session
         self._wake: Callable[[], object] | None = None
-        #: it has ended, or answered
-        self.is_known = False
+        self._has_answered = False
         session.post('PING', answered=self._hear)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it has answered, or ended."""
+        return self._has_answered or self._session.is_over
 
     def _hear(self, _: object) -> None:
         with self._session.mutex:
-            self.is_known = True
+            self._has_answered = True
             wake, self._wake = self._wake, None
         if wake is not None:
             wake()
@@ -382,7 +386,6 @@ class SignOfLife:
         """Have `wake` called at the answer; whether one is awaited."""
         with self._session.mutex:
             self._wake = wake
-            self.is_known = self.is_known or self._session.is_over
             return not self.is_known
 
 

@@ -372,7 +372,6 @@ class _Acquisition:
         patience = _deadline.Deadline(_redis_endpoint.CONNECT_SECONDS)
         while not life.is_known and patience.remaining() > 0:
             yield Rest(life, _LIFE_SECONDS)
-            life.is_known = life.is_known or session.is_over
 
     def _ask(self, claim: _redis_claims.Claim) -> Generator[Step, Any, str]:
         """Ask for the lock; what the server said."""
